@@ -1,0 +1,323 @@
+"""Texts in, padded token batches out: load, tokenize once, cache as a memory map, serve in a few fixed lengths.
+
+    python data.py --dataset sample                        # tokenize and show what a run would train on
+    python data.py --dataset roneneldan/TinyStories        # the default: from the Hugging Face hub, cached after that
+    python data.py --dataset stories.jsonl                 # one JSON object a line; also .txt, a folder, any hub name
+
+A data set is named by `--dataset`: "sample" (the embedded corpus of sample_corpus.py), a local file or folder, or a name on
+the hub. A local .jsonl has one object a line with the text in `--text_column`; a .txt holds texts separated by a line
+"<|endoftext|>" if it has one, else by blank lines. A folder is read as train.jsonl / validation.jsonl (or .txt). Where there
+is no validation split, every 20th text (1,000 at most) is held out.
+
+Cache: <cache_dir>/<key>/ holds tokens.bin (uint16, uint32 above 65,536 entries), offsets.npy (int64) and meta.json; the key
+hashes the data, the tokenizer and the way texts are cut, so a change of any of them is a new entry. Entries are written
+under a temporary name and renamed, so a half-written one is never read.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from models import WheelerConfig, round_up
+from tokenizer import load_tokenizer, tokenizer_from_dict, tokenizer_to_dict, train_tokenizer
+
+DEFAULT_DATASET = "roneneldan/TinyStories"
+HELD_OUT_EVERY, HELD_OUT_MOST = 20, 1000
+TOKENIZER_TEXTS = 200_000                                                     # more texts change little and cost minutes
+
+
+class DataError(ValueError):
+    """The data set cannot be used; the message says why and what to do."""
+
+
+# ---- texts ----------------------------------------------------------------------------------------------------------
+
+
+def read_local(path: Path, text_column: str) -> list[str]:
+    """The texts of one .jsonl, .json or .txt file."""
+    try:
+        raw = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"--dataset {path}: cannot be read as UTF-8 text ({error})") from None
+    if path.suffix == ".txt":
+        blocks = raw.split("<|endoftext|>") if "<|endoftext|>" in raw else raw.split("\n\n")
+        return [block.strip() for block in blocks]
+    texts = []
+    for number, line in enumerate(raw.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            texts.append(row[text_column])
+        except (json.JSONDecodeError, KeyError, TypeError):
+            raise DataError(f"--dataset {path}: line {number} is not a JSON object with a field {text_column!r} "
+                            "(--text_column)") from None
+        if not isinstance(texts[-1], str):
+            raise DataError(f"--dataset {path}: field {text_column!r} of line {number} is not a string")
+    return texts
+
+
+def hold_out(texts: Sequence[str], split: str) -> list[str]:
+    """A fixed validation split where the data set brings none."""
+    held = [i for i in range(0, len(texts), HELD_OUT_EVERY)][:HELD_OUT_MOST]
+    if split == "validation":
+        return [texts[i] for i in held]
+    chosen = set(held)
+    return [text for i, text in enumerate(texts) if i not in chosen]
+
+
+def load_texts(dataset: str = DEFAULT_DATASET, split: str = "train", text_column: str = "text") -> Sequence[str]:
+    """The texts of a split, "train" or "validation": a list, or a column of a `datasets.Dataset` (memory-mapped).
+
+    Raises DataError that says what to do when the data set cannot be had or has no such column.
+    """
+    if dataset == "sample":
+        from sample_corpus import stories
+
+        return stories(split)
+    path = Path(dataset)
+    if path.is_dir():
+        files = {s: next((f for e in (".jsonl", ".json", ".txt") if (f := path / f"{s}{e}").is_file()), None)
+                 for s in ("train", "validation")}
+        if files["train"] is None:
+            raise DataError(f"--dataset {dataset}: the folder has no train.jsonl, train.json or train.txt")
+        if files["validation"] is not None:
+            return read_local(files[split], text_column)
+        return hold_out(read_local(files["train"], text_column), split)
+    if path.is_file():
+        return hold_out(read_local(path, text_column), split)
+    if path.suffix in (".jsonl", ".json", ".txt"):
+        raise DataError(f"--dataset {dataset}: no such file")
+    from datasets import load_dataset
+
+    try:
+        splits = load_dataset(dataset)
+    except Exception as error:                                                # dozens of types, most mean "not reachable"
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise DataError(f"--dataset {dataset}: cannot be loaded from the hub ({reason}). Without a network train on the "
+                        "embedded corpus with `--dataset sample`, or on a local file with `--dataset stories.jsonl`"
+                        ) from None
+    column = splits["train"] if "train" in splits else splits[next(iter(splits))]
+    if text_column not in column.column_names:
+        raise DataError(f"--dataset {dataset}: no column {text_column!r}, it has {', '.join(column.column_names)} "
+                        "(--text_column)")
+    if "validation" in splits:
+        return splits[split if "train" in splits or split == "validation" else next(iter(splits))][text_column]
+    if split == "train":
+        return column.select([i for i in range(len(column)) if i % HELD_OUT_EVERY or
+                              i >= HELD_OUT_EVERY * HELD_OUT_MOST])[text_column]
+    return column.select(range(0, min(len(column), HELD_OUT_EVERY * HELD_OUT_MOST), HELD_OUT_EVERY))[text_column]
+
+
+def fingerprint(texts: Iterable[str]) -> str:
+    """sha256 hex of the texts in order."""
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
+    return digest.hexdigest()
+
+
+def get_tokenizer(name: str | None, texts: Sequence[str], vocab_size: int, cache_dir: str | os.PathLike):
+    """The tokenizer `name` (folder or hub), or, with None, one trained on the texts and cached by their content."""
+    if name is not None:
+        return load_tokenizer(name)
+    sample = texts[:TOKENIZER_TEXTS]
+    path = Path(cache_dir) / f"tokenizer-{fingerprint(sample)[:16]}-{vocab_size}.json"
+    if path.is_file():
+        return tokenizer_from_dict(json.loads(path.read_text(encoding="utf-8")))
+    tokenizer = train_tokenizer(sample, vocab_size)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(tokenizer_to_dict(tokenizer)), encoding="utf-8")
+    os.replace(temporary, path)
+    return tokenizer
+
+
+# ---- tokens ---------------------------------------------------------------------------------------------------------
+
+
+def bucket_lengths(max_seq_len: int) -> list[int]:
+    """The few lengths that batches are padded to: quarters of max_seq_len, rounded up to multiples of 64."""
+    return sorted({min(max_seq_len, round_up(max_seq_len * quarter // 4)) for quarter in (1, 2, 3, 4)})
+
+
+def tokenize(texts: Sequence[str], tokenizer, max_seq_len: int, long_texts: str) -> Iterator[tuple[np.ndarray, bool]]:
+    """Token ids of each text, end token last, and whether it was cut. `long_texts`: "cut" keeps the first
+    max_seq_len - 1 tokens; "split" goes on with the rest as texts of their own."""
+    limit, eos = max_seq_len - 1, tokenizer.eos_token_id
+    for start in tqdm(range(0, len(texts), 1000), desc="tokenizing", unit="k texts", leave=False,
+                      disable=len(texts) < 20_000):
+        batch = [text for text in texts[start : start + 1000] if text and not text.isspace()]
+        if not batch:
+            continue
+        for ids in tokenizer(batch, add_special_tokens=False, split_special_tokens=True)["input_ids"]:
+            pieces = range(0, len(ids), limit) if long_texts == "split" else (0,)
+            for piece in pieces:
+                part = ids[piece : piece + limit]
+                yield np.array([*part, eos]), long_texts == "cut" and len(ids) > limit
+
+
+class TokenDataset:
+    """Tokenised texts in a memory map. `len(ds)`, `ds[i]` -> (T,) array of token ids, end token last.
+
+    texts_cut: how many texts were longer than max_seq_len. key: identity of the data, tokenizer and cutting.
+    """
+
+    def __init__(self, folder: str | os.PathLike):
+        folder = Path(folder)
+        meta = json.loads((folder / "meta.json").read_text())
+        self.key, self.texts_cut, self.max_seq_len = meta["key"], meta["texts_cut"], meta["max_seq_len"]
+        self.vocab_size, self.special_ids = meta["vocab_size"], meta["special_ids"]
+        self.offsets = np.load(folder / "offsets.npy")
+        self.tokens = np.memmap(folder / "tokens.bin", dtype=meta["dtype"], mode="r")
+        if len(self.tokens) != self.offsets[-1]:
+            raise DataError(f"{folder}: tokens.bin has {len(self.tokens)} tokens, wanted {self.offsets[-1]}; delete it")
+        self.lengths = np.diff(self.offsets)
+        self.buckets = bucket_lengths(self.max_seq_len)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        return self.tokens[self.offsets[i] : self.offsets[i + 1]]
+
+    def batch(self, indices: Sequence[int], length: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """input_ids (B, T) int64 and attention_mask (B, T) bool, padded on the right to `length`, default the smallest
+        bucket that fits."""
+        rows = [self[i] for i in indices]
+        if length is None:
+            longest = max(map(len, rows))
+            length = next(bucket for bucket in self.buckets if bucket >= longest)
+        ids = np.full((len(rows), length), self.special_ids[2], dtype=np.int64)
+        for out, row in zip(ids, rows, strict=True):
+            out[: len(row)] = row
+        mask = np.arange(length) < np.array([len(row) for row in rows])[:, None]
+        return torch.from_numpy(ids), torch.from_numpy(mask)
+
+
+def build_dataset(texts: Sequence[str], tokenizer, max_seq_len: int, cache_dir: str | os.PathLike,
+                  long_texts: str = "cut", max_samples: int = -1) -> TokenDataset:
+    """Tokenise `texts` (the first max_samples; -1: all) or open the cache entry of an earlier run."""
+    if long_texts not in ("cut", "split"):
+        raise DataError(f"long_texts = {long_texts!r} must be 'cut' or 'split'")
+    texts = texts[:max_samples] if max_samples >= 0 else texts
+    identity = tokenizer_to_dict(tokenizer)
+    source = getattr(getattr(texts, "source", None), "_fingerprint", None) or fingerprint(texts)
+    key = hashlib.sha256(json.dumps([source, len(texts), identity, max_seq_len, long_texts]).encode()).hexdigest()[:16]
+    folder = Path(cache_dir) / key
+    if (folder / "meta.json").is_file():
+        return TokenDataset(folder)
+    Path(cache_dir).mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=cache_dir, prefix=f"{key}."))
+    try:
+        dtype = "uint16" if len(tokenizer) <= 65536 else "uint32"
+        offsets, cut = [0], 0
+        with open(temporary / "tokens.bin", "wb") as file:
+            for ids, was_cut in tokenize(texts, tokenizer, max_seq_len, long_texts):
+                file.write(ids.astype(dtype).tobytes())
+                offsets.append(offsets[-1] + len(ids))
+                cut += was_cut
+        if len(offsets) == 1:
+            raise DataError("the data set has no text that is not empty")
+        np.save(temporary / "offsets.npy", np.array(offsets, dtype=np.int64))
+        (temporary / "meta.json").write_text(json.dumps({
+            "key": key, "dtype": dtype, "max_seq_len": max_seq_len, "texts_cut": cut, "vocab_size": len(tokenizer),
+            "special_ids": [tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id]}))
+        try:
+            os.replace(temporary, folder)
+        except OSError:                                                       # another process was faster, or made the
+            if not (folder / "meta.json").is_file():                          # folder without finishing it
+                raise
+        return TokenDataset(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+# ---- batches --------------------------------------------------------------------------------------------------------
+
+
+class EpochBatches(torch.utils.data.Dataset):
+    """The batches of one epoch, a pure function of (seed, epoch), so that a run resumes in the middle of one exactly.
+
+    Texts are shuffled, then grouped by bucket; what does not fill a batch joins the next longer bucket, the last remainder
+    is left out of this epoch. `random_text_share` of each batch's rows (rounded at random) are replaced by random tokens of
+    the same length: they teach copying of what no story contains. Items: input_ids (B, T) int64, mask (B, T) bool.
+    """
+
+    def __init__(self, data: TokenDataset, batch_size: int, seed: int, epoch: int, random_text_share: float = 0.0):
+        self.data, self.seed, self.epoch, self.random_text_share = data, seed, epoch, random_text_share
+        rng = np.random.default_rng([seed, epoch])
+        order = rng.permutation(len(data))
+        bucket_of = np.searchsorted(data.buckets, data.lengths[order])
+        batches, rest = [], order[:0]
+        for bucket, length in enumerate(data.buckets):
+            members = np.concatenate([rest, order[bucket_of == bucket]])
+            full = len(members) // batch_size * batch_size
+            batches += [(row, length) for row in members[:full].reshape(-1, batch_size)]
+            rest = members[full:]
+        self.batches = [batches[i] for i in rng.permutation(len(batches))]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, i: int) -> tuple[torch.Tensor, torch.Tensor]:
+        indices, length = self.batches[i]
+        ids, mask = self.data.batch(indices, length)
+        if self.random_text_share:
+            rng = np.random.default_rng([self.seed, self.epoch, i])
+            rows = np.flatnonzero(rng.random(len(ids)) < self.random_text_share)
+            allowed = np.setdiff1d(np.arange(self.data.vocab_size), self.data.special_ids)
+            random_ids = torch.from_numpy(rng.choice(allowed, (len(rows), length)))
+            text = mask[rows] & (ids[rows] != self.data.special_ids[1])
+            ids[rows] = torch.where(text, random_ids, ids[rows])
+        return ids, mask
+
+
+def add_data_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags that say what to train and measure on; one place for train.py, evaluate.py and this file."""
+    group = parser.add_argument_group("data")
+    group.add_argument("--dataset", default=DEFAULT_DATASET, help="'sample', a local file or folder, or a hub name")
+    group.add_argument("--text_column", default="text", help="field that holds the text")
+    group.add_argument("--long_texts", choices=("cut", "split"), default="cut",
+                       help="texts longer than max_seq_len: keep their beginning, or go on as texts of their own")
+    group.add_argument("--max_train_samples", type=int, default=-1, help="use the first N training texts, -1 = all")
+    group.add_argument("--cache_dir", default="data/cache", help="folder for tokenised data")
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_data_flags(parser)
+    parser.add_argument("--tokenizer", default=None, help="folder or hub name; default: train one on the data")
+    parser.add_argument("--vocab_size", type=int, default=WheelerConfig.vocab_size, help="entries of a trained tokenizer")
+    parser.add_argument("--max_seq_len", type=int, default=WheelerConfig.max_seq_len, help="tokens a text can have")
+    args = parser.parse_args(argv)
+    try:
+        train = load_texts(args.dataset, "train", args.text_column)
+        tokenizer = get_tokenizer(args.tokenizer, train, args.vocab_size, args.cache_dir)
+        for split in ("train", "validation"):
+            texts = train if split == "train" else load_texts(args.dataset, split, args.text_column)
+            data = build_dataset(texts, tokenizer, args.max_seq_len, args.cache_dir, args.long_texts,
+                                 args.max_train_samples if split == "train" else -1)
+            counts = np.bincount(np.searchsorted(data.buckets, data.lengths), minlength=len(data.buckets))
+            print(f"{split}: {len(data):,} texts, {len(data.tokens):,} tokens, {data.texts_cut:,} cut at "
+                  f"{args.max_seq_len}; by length " +
+                  ", ".join(f"<= {bucket}: {count:,}" for bucket, count in zip(data.buckets, counts, strict=True)))
+    except ValueError as error:
+        print(f"data.py: {error}", file=sys.stderr)
+        return 2
+    print(f"tokenizer: {len(tokenizer):,} entries; first text: {tokenizer.decode(data[0])!r:.300}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,709 @@
+"""Wheeler text autoencoder: text -> (grid_size, grid_size, d_model) grid -> text, and the grid as a picture.
+
+    input_ids (B, T) --Encoder--> grid (B, H, W, D) --Decoder--> logits (B, T, V)
+                                   |            ^
+                       FrameProjection      FrameLift
+                                   v            |
+                                  frame (B, H, W) in [-1, 1]     <- where the Wheeler dynamics run
+
+Encoder: token embedding, text self-attention, then one query a grid patch (p x p cells) cross-attends to the text; a
+linear map unfolds every patch latent into its p x p x D cells. Decoder: the inverse linear map folds the cells back to
+latents, which mix among themselves; an autoregressive transformer with cross-attention to them gives the text. Working
+on patches, not cells, is what makes a 64 x 64 grid affordable: attention is over (H/p)(W/p) latents, not H*W cells.
+
+Sources: cross-attention latents, Perceiver IO (arXiv:2107.14795); patch (un)embedding, ViT (arXiv:2010.11929); pre-norm
+decoder, GPT-2; rotary positions, RoFormer (arXiv:2104.09864). The aligned start is this project's own: see
+`WheelerTextAutoencoder.init_weights`.
+
+Letters: B batch, T text tokens, L max_seq_len, V vocabulary, H = W grid_size in cells, p patch_size in cells,
+N = (H/p)*(W/p) latents, D d_model, nh heads, hd = D // nh.
+"""
+
+import math
+import os
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
+from torch import Tensor, nn
+
+from tokenizer import tokenizer_from_dict, tokenizer_from_json, tokenizer_to_dict
+
+CHECKPOINT_FORMAT = 1
+
+
+def round_up(n: int, multiple: int = 64) -> int:
+    """The next multiple: GEMM sides that are not multiples of 64 are slow, and page-fault in hipBLASLt of ROCm 7.2."""
+    return -(-n // multiple) * multiple
+
+
+@dataclass
+class WheelerConfig:
+    """Sizes of the model; saved as a plain dict in every checkpoint.
+
+    grid_size: side of the square grid, cells. patch_size: side of a patch, cells; None picks the largest that still
+    gives at least max_seq_len patches, so that every token can have a patch of its own. max_seq_len: tokens a text can
+    have, its end token counted. num_heads: None gives heads of 64 dimensions. dropout: probability in [0, 1).
+    """
+
+    vocab_size: int = 8192
+    grid_size: int = 64
+    d_model: int = 256
+    patch_size: int | None = None
+    max_seq_len: int = 256
+    encoder_layers: int = 4
+    grid_layers: int = 2
+    decoder_layers: int = 7
+    num_heads: int | None = None
+    dropout: float = 0.0
+    aligned_start: bool = True
+    bos_token_id: int = 0
+    eos_token_id: int = 1
+    pad_token_id: int = 2
+
+    def __post_init__(self):
+        for name in ("vocab_size", "grid_size", "d_model", "max_seq_len", "decoder_layers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} = {getattr(self, name)} must be at least 1")
+        for name in ("encoder_layers", "grid_layers"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} = {getattr(self, name)} must not be negative")
+        if self.patch_size is None:
+            fits = [p for p in range(1, self.grid_size + 1)
+                    if self.grid_size % p == 0 and (self.grid_size // p) ** 2 >= self.max_seq_len]
+            self.patch_size = max(fits, default=1)
+        if self.patch_size < 1 or self.grid_size % self.patch_size:
+            raise ValueError(f"patch_size = {self.patch_size} must divide grid_size = {self.grid_size}")
+        if self.num_heads is None:
+            self.num_heads = max(1, self.d_model // 64)
+        if self.num_heads < 1 or self.d_model % self.num_heads or (self.d_model // self.num_heads) % 2:
+            raise ValueError(f"num_heads = {self.num_heads} must divide d_model = {self.d_model} into even parts")
+        if not 0.0 <= self.dropout < 1.0:
+            raise ValueError(f"dropout = {self.dropout} must be in [0, 1)")
+        for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+            if not 0 <= getattr(self, name) < self.vocab_size:
+                raise ValueError(f"{name} = {getattr(self, name)} must be in [0, vocab_size = {self.vocab_size})")
+        if len({self.bos_token_id, self.eos_token_id, self.pad_token_id}) < 3:
+            raise ValueError("bos_token_id, eos_token_id and pad_token_id must differ")
+
+    @property
+    def num_patches(self) -> int:
+        return (self.grid_size // self.patch_size) ** 2
+
+
+# ---- parts ----------------------------------------------------------------------------------------------------------
+
+
+def rotary_table(length: int, head_dim: int) -> Tensor:
+    """(length, hd/2) complex64 rotations e^(i * position * frequency), frequencies 10000^(-2j/hd)."""
+    frequency = 10000.0 ** (-torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
+    angle = torch.outer(torch.arange(length, dtype=torch.float64), frequency)
+    return torch.stack([angle.cos(), angle.sin()]).float()                    # (2, length, hd/2)
+
+
+def rotate(x: Tensor, rope: Tensor) -> Tensor:
+    """Apply rotary positions. x: (B, nh, T, hd); rope: (2, T, hd/2); returns (B, nh, T, hd) in x's dtype."""
+    cos, sin = rope.to(x.dtype)
+    a, b = x.chunk(2, dim=-1)                                                 # (B, nh, T, hd/2) each
+    return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
+
+
+def token_code(vocab_size: int, bits: int) -> Tensor:
+    """(vocab_size, bits) float32 of -1 and +1: a binary linear code of the token ids, all rows different.
+
+    bits must be at least log2(vocab_size). Of a few random generator matrices the one with the largest least distance is
+    taken: 2 of 16 bits for 8,192 ids, about 20 of 64.
+    """
+    k = max(1, (vocab_size - 1).bit_length())
+    ids = (torch.arange(2**k)[:, None] >> torch.arange(k)) & 1                # (2^k, k)
+    best, best_distance = None, -1
+    for seed in range(32):
+        random = torch.Generator().manual_seed(seed)
+        extra = torch.randint(0, 2, (k, bits - k), generator=random)
+        words = torch.cat([ids, ids.float() @ extra.float() % 2], 1)          # systematic: no two rows alike
+        distance = int(words[1:].sum(1).min())                                # linear: least weight = least distance
+        if distance > best_distance:
+            best, best_distance = words[:, torch.randperm(bits, generator=random)], distance
+    return 2.0 * best[:vocab_size] - 1.0
+
+
+def linear(n_in: int, n_out: int) -> nn.Linear:
+    return nn.Linear(n_in, n_out, bias=False)
+
+
+class MLP(nn.Module):
+    def __init__(self, n_in: int, n_hidden: int, n_out: int, dropout: float = 0.0):
+        super().__init__()
+        self.up, self.down, self.drop = linear(n_in, n_hidden), linear(n_hidden, n_out), nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.drop(self.down(F.gelu(self.up(x))))
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention with rotary positions. Masks are boolean, True means attend."""
+
+    def __init__(self, c: WheelerConfig):
+        super().__init__()
+        self.num_heads = c.num_heads
+        self.query_key_value, self.out = linear(c.d_model, 3 * c.d_model), linear(c.d_model, c.d_model)
+        self.drop = nn.Dropout(c.dropout)
+
+    def heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return rearrange(self.query_key_value(x), "b t (three nh hd) -> three b nh t hd",
+                         three=3, nh=self.num_heads).unbind(0)                # three times (B, nh, T, hd)
+
+    def forward(self, x: Tensor, rope: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+        q, k, v = self.heads(x)
+        rope = rope[:, : x.shape[1]]
+        y = F.scaled_dot_product_attention(rotate(q, rope), rotate(k, rope), v, attn_mask=mask, is_causal=causal)
+        return self.drop(self.out(rearrange(y, "b nh t hd -> b t (nh hd)")))
+
+    def step(self, x: Tensor, rope: Tensor, cache: Tensor, t: int) -> Tensor:
+        """One token at position t. x: (B, 1, D); cache: (2, B, nh, L, hd) keys and values, filled up to t."""
+        q, k, v = self.heads(x)
+        cache[0, :, :, t : t + 1], cache[1, :, :, t : t + 1] = rotate(k, rope[:, t : t + 1]), v
+        # No is_causal: with one query it would mean "see key 0 only".
+        keys, values = cache[:, :, :, : t + 1]
+        y = F.scaled_dot_product_attention(rotate(q, rope[:, t : t + 1]), keys, values)
+        return self.out(rearrange(y, "b nh t hd -> b t (nh hd)"))
+
+
+class CrossAttention(nn.Module):
+    """Cross-attention whose scores add a content part and a position part, each with projections of its own.
+
+    The position part (`query_code`, `key_code`, on codes without a batch dimension) is what the aligned start sets: it
+    costs nothing per sample. No mask: the context always has its full length, blank where there is no text.
+    """
+
+    def __init__(self, c: WheelerConfig):
+        super().__init__()
+        self.num_heads = c.num_heads
+        self.query, self.query_code = linear(c.d_model, c.d_model), linear(c.d_model, c.d_model)
+        self.key, self.key_code = linear(c.d_model, c.d_model), linear(c.d_model, c.d_model)
+        self.value, self.out = linear(c.d_model, c.d_model), linear(c.d_model, c.d_model)
+        self.drop = nn.Dropout(c.dropout)
+
+    def split(self, x: Tensor) -> Tensor:
+        return rearrange(x, "b t (nh hd) -> b nh t hd", nh=self.num_heads)
+
+    def context(self, context: Tensor, context_code: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values, (B, nh, S, hd) each, of context (B, S, D) at positions context_code (S, D)."""
+        return self.split(self.key(context) + self.key_code(context_code)), self.split(self.value(context))
+
+    def forward(self, x: Tensor, x_code: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """x: (B, T, D) at positions x_code (T, D); returns (B, T, D)."""
+        q = self.split(self.query(x) + self.query_code(x_code))               # (B, nh, T, hd)
+        y = F.scaled_dot_product_attention(q, keys, values)
+        return self.drop(self.out(rearrange(y, "b nh t hd -> b t (nh hd)")))
+
+
+class Layer(nn.Module):
+    """Pre-norm transformer layer: self-attention, then cross-attention if `cross`, then MLP."""
+
+    def __init__(self, c: WheelerConfig, cross: bool = False):
+        super().__init__()
+        self.norm_self, self.self_attention = nn.LayerNorm(c.d_model, bias=False), SelfAttention(c)
+        if cross:
+            self.norm_cross, self.cross = nn.LayerNorm(c.d_model, bias=False), CrossAttention(c)
+        self.norm_mlp = nn.LayerNorm(c.d_model, bias=False)
+        self.mlp = MLP(c.d_model, 4 * c.d_model, c.d_model, c.dropout)
+
+    def forward(self, x: Tensor, rope: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Bidirectional. x: (B, T, D); mask: (B, 1, 1, T) bool, True means attend."""
+        x = x + self.self_attention(self.norm_self(x), rope, mask=mask)
+        return x + self.mlp(self.norm_mlp(x))
+
+    def decode(self, x: Tensor, x_code: Tensor, rope: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Causal, with cross-attention. x: (B, T, D); keys, values: (B, nh, N, hd)."""
+        x = x + self.self_attention(self.norm_self(x), rope, causal=True)
+        x = x + self.cross(self.norm_cross(x), x_code, keys, values)
+        return x + self.mlp(self.norm_mlp(x))
+
+    def decode_step(self, x: Tensor, x_code: Tensor, rope: Tensor, keys: Tensor, values: Tensor,
+                    cache: Tensor, t: int) -> Tensor:
+        """`decode` for one token. x: (B, 1, D); x_code: (1, D); cache: (2, B, nh, L, hd)."""
+        x = x + self.self_attention.step(self.norm_self(x), rope, cache, t)
+        x = x + self.cross(self.norm_cross(x), x_code, keys, values)
+        return x + self.mlp(self.norm_mlp(x))
+
+
+# ---- the two halves and the picture ---------------------------------------------------------------------------------
+
+
+class Encoder(nn.Module):
+    """Text -> patch latents. forward: input_ids (B, T) int64, mask (B, T) bool -> (B, N, D) of unit rms."""
+
+    def __init__(self, c: WheelerConfig):
+        super().__init__()
+        self.max_seq_len = c.max_seq_len
+        self.embedding = nn.Embedding(round_up(c.vocab_size), c.d_model)
+        self.layers = nn.ModuleList(Layer(c) for _ in range(c.encoder_layers))
+        self.norm_text = nn.LayerNorm(c.d_model, bias=False)
+        self.blank = nn.Parameter(torch.empty(c.d_model))                     # stands where there is no text
+        self.text_code = nn.Parameter(torch.empty(c.max_seq_len, c.d_model))
+        self.patch_code = nn.Parameter(torch.empty(c.num_patches, c.d_model))
+        self.patch_query = nn.Parameter(torch.empty(c.num_patches, c.d_model))
+        self.norm_query, self.cross = nn.LayerNorm(c.d_model, bias=False), CrossAttention(c)
+        self.norm_mlp = nn.LayerNorm(c.d_model, bias=False)
+        self.mlp = MLP(c.d_model, 4 * c.d_model, c.d_model, c.dropout)
+        self.norm_out = nn.LayerNorm(c.d_model, bias=False)
+        self.register_buffer("rope", rotary_table(c.max_seq_len, c.d_model // c.num_heads), persistent=False)
+
+    def forward(self, input_ids: Tensor, mask: Tensor) -> Tensor:
+        x = self.embedding(input_ids)                                         # (B, T, D)
+        for layer in self.layers:
+            x = layer(x, self.rope, mask[:, None, None, :])                   # (B, T, D)
+        # Every padded or missing position holds the same vector, so padding and batch mates change nothing, and the
+        # cross-attention below needs no mask (an arbitrary mask loses the fast attention kernels).
+        x = torch.where(mask[..., None], self.norm_text(x), self.blank.to(x.dtype))
+        blank = self.blank.to(x.dtype).expand(len(x), self.max_seq_len - x.shape[1], -1)
+        text = torch.cat([x, blank], dim=1)                                   # (B, L, D)
+        latents = self.patch_query.expand(len(x), -1, -1)                     # (B, N, D)
+        keys, values = self.cross.context(text, self.text_code)               # (B, nh, L, hd)
+        latents = latents + self.cross(self.norm_query(latents), self.patch_code, keys, values)
+        latents = latents + self.mlp(self.norm_mlp(latents))
+        return self.norm_out(latents)                                         # (B, N, D)
+
+
+class Patches(nn.Module):
+    """Linear maps between patch latents (B, N, D) and the grid's cells (B, H, W, D)."""
+
+    def __init__(self, c: WheelerConfig):
+        super().__init__()
+        self.side, self.p = c.grid_size // c.patch_size, c.patch_size
+        self.unfold, self.fold = linear(c.d_model, self.p**2 * c.d_model), linear(self.p**2 * c.d_model, c.d_model)
+
+    def to_grid(self, latents: Tensor) -> Tensor:
+        return rearrange(self.unfold(latents), "b (h w) (p q d) -> b (h p) (w q) d", h=self.side, p=self.p, q=self.p)
+
+    def from_grid(self, grid: Tensor) -> Tensor:
+        return self.fold(rearrange(grid, "b (h p) (w q) d -> b (h w) (p q d)", p=self.p, q=self.p))
+
+
+class Frame(nn.Module):
+    """Learned maps between patch latents (B, N, D) and the scalar frame (B, H, W): p*p cells in [-1, 1] a latent."""
+
+    def __init__(self, c: WheelerConfig):
+        super().__init__()
+        self.side, self.p, self.width = c.grid_size // c.patch_size, c.patch_size, round_up(c.patch_size**2)
+        self.norm_in = nn.LayerNorm(c.d_model, bias=False)
+        self.project = MLP(c.d_model, 2 * c.d_model, self.width)
+        self.lift = MLP(self.width, 4 * c.d_model, c.d_model)
+        self.norm_out = nn.LayerNorm(c.d_model, bias=False)
+
+    def to_frame(self, latents: Tensor) -> Tensor:
+        cells = torch.tanh(self.project(self.norm_in(latents)).float())[..., : self.p**2]      # (B, N, p*p) float32
+        return rearrange(cells, "b (h w) (p q) -> b (h p) (w q)", h=self.side, p=self.p)
+
+    def from_frame(self, frame: Tensor) -> Tensor:
+        cells = rearrange(frame, "b (h p) (w q) -> b (h w) (p q)", p=self.p, q=self.p)         # (B, N, p*p)
+        return self.norm_out(self.lift(F.pad(cells, (0, self.width - self.p**2))))            # (B, N, D)
+
+
+class Decoder(nn.Module):
+    """Patch latents -> text. forward: inputs (B, T) int64 shifted right, latents (B, N, D) -> hidden (B, T, D)."""
+
+    def __init__(self, c: WheelerConfig):
+        super().__init__()
+        # A table of its own: with the encoder's, the previous token would compete with the one that is read.
+        self.embedding = nn.Embedding(round_up(c.vocab_size), c.d_model)
+        self.norm_latents = nn.LayerNorm(c.d_model, bias=False)
+        self.grid_layers = nn.ModuleList(Layer(c) for _ in range(c.grid_layers))
+        self.norm_memory = nn.LayerNorm(c.d_model, bias=False)
+        self.target_code = nn.Parameter(torch.empty(c.max_seq_len, c.d_model))
+        self.patch_code = nn.Parameter(torch.empty(c.num_patches, c.d_model))
+        self.layers = nn.ModuleList(Layer(c, cross=True) for _ in range(c.decoder_layers))
+        self.norm_out = nn.LayerNorm(c.d_model, bias=False)
+        length = max(c.max_seq_len, c.num_patches)
+        self.register_buffer("rope", rotary_table(length, c.d_model // c.num_heads), persistent=False)
+
+    def context(self, latents: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values of every layer's cross-attention, (B, nh, N, hd) each."""
+        x = self.norm_latents(latents)
+        for layer in self.grid_layers:
+            x = layer(x, self.rope)                                           # (B, N, D)
+        x = self.norm_memory(x)
+        return [layer.cross.context(x, self.patch_code) for layer in self.layers]
+
+    def forward(self, inputs: Tensor, latents: Tensor) -> Tensor:
+        x = self.embedding(inputs)                                            # (B, T, D)
+        code = self.target_code[: inputs.shape[1]]                            # (T, D)
+        for layer, (keys, values) in zip(self.layers, self.context(latents), strict=True):
+            x = layer.decode(x, code, self.rope, keys, values)
+        return self.norm_out(x)                                               # (B, T, D)
+
+    def step(self, inputs: Tensor, context: list[tuple[Tensor, Tensor]], caches: list[Tensor], t: int) -> Tensor:
+        """forward for position t alone. inputs: (B, 1); returns (B, 1, D)."""
+        x, code = self.embedding(inputs), self.target_code[t : t + 1]
+        for layer, (keys, values), cache in zip(self.layers, context, caches, strict=True):
+            x = layer.decode_step(x, code, self.rope, keys, values, cache, t)
+        return self.norm_out(x)
+
+
+class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="wheeler-ai", tags=["text-autoencoder"]):
+    """Text autoencoder with a (grid_size, grid_size, d_model) grid as its latent, and a picture of it.
+
+    >>> model = WheelerTextAutoencoder.load_from_checkpoint("checkpoints/best.pt")
+    >>> grid = model.encode("Hello world")                  # (1, 64, 64, 256) float32
+    >>> frame = model.get_grid_as_image(grid)               # (1, 64, 64) float32 in [-1, 1]
+    >>> model.decode(grid)                                  # "Hello world"
+    >>> model.decode(model.set_grid_from_image(frame))      # "Hello world", read from the picture alone
+
+    `tokenizer` is a `PreTrainedTokenizerFast` (or None: then texts go in and out as token ids); it travels inside every
+    checkpoint. A new model has random weights in the documented start of `init_weights`.
+    """
+
+    def __init__(self, config: WheelerConfig, tokenizer=None):
+        super().__init__()
+        if not isinstance(config, WheelerConfig):
+            raise ValueError(f"config must be a WheelerConfig, not {type(config).__name__}")
+        self.config, self.tokenizer = config, tokenizer
+        if tokenizer is not None and len(tokenizer) > config.vocab_size:
+            raise ValueError(f"the tokenizer has {len(tokenizer)} entries, more than vocab_size = {config.vocab_size}")
+        self.encoder, self.patches = Encoder(config), Patches(config)
+        self.frame, self.decoder = Frame(config), Decoder(config)
+        self.init_weights()
+
+    @torch.no_grad()
+    def init_weights(self) -> None:
+        """Set the start of training; `config.aligned_start=False` is the usual random start (for ablations).
+
+        Usual: normal(0, 0.02) everywhere, residual outputs divided by sqrt(2 * layers), as GPT-2.
+
+        Aligned: the network starts as an identity that runs from token t through patch t back to token t, so that
+        training starts from copying, with attention already sharp, and not from a plateau:
+        - position: text positions, patches and target positions share one random code, and in every cross-attention
+          query_code = key_code = 2 Q with Q orthogonal. In a head of hd = 64 the score of equal positions is then about
+          4 * 64 / sqrt(64) = 32, of different ones 0 +- 4: position t attends to patch t almost surely.
+        - content: query and key start at zero, value = Q' orthogonal and out = Q'^T in the encoder's and in the
+          decoder's first cross-attention, so that what is attended to arrives unchanged; out = 0 in the other ones.
+        - grid: unfold has orthonormal columns (times p: cells of unit rms), fold is its transpose.
+        - every other residual branch (self-attention, MLP) ends in a zero matrix.
+        - vocabulary: the head is the encoder's embedding table; rows of rms 0.125 give a token 0.125 D in logits
+          against 0.125 sqrt(D) of noise for the others.
+        - frame: half of an embedding's variance is a binary code of the token id (`token_code`) in m = min(p*p, D/2)
+          directions, the other half is random. The frame shows the code, a cell a bit, saturated to +-0.96; the lift puts
+          it back, and the head takes the token with most agreeing bits. Where p*p cells are too few for a bit each
+          (p*p < log2 V), the frame starts at random.
+        """
+        c = self.config
+        depth = 2 * (c.encoder_layers + c.grid_layers + c.decoder_layers + 1)
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Linear):
+                residual_out = name.endswith((".out", "mlp.down"))
+                nn.init.normal_(module.weight, std=0.02 / math.sqrt(depth) if residual_out else 0.02)
+            elif isinstance(module, nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02)
+            elif isinstance(module, nn.LayerNorm):
+                nn.init.ones_(module.weight)
+        enc, dec = self.encoder, self.decoder
+        for code in (enc.text_code, enc.patch_code, dec.target_code, dec.patch_code, enc.patch_query, enc.blank):
+            nn.init.normal_(code, std=0.02)
+        for mlp in (self.frame.project, self.frame.lift):                     # no residual path around these two
+            for weight in (mlp.up.weight, mlp.down.weight):
+                nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
+        nn.init.normal_(self.frame.lift.up.weight, std=1 / c.patch_size)      # padded inputs do not count
+        if not c.aligned_start:
+            return
+        nn.init.normal_(dec.embedding.weight, std=0.125)
+        nn.init.normal_(enc.blank, std=1.0)
+        nn.init.normal_(enc.embedding.weight, std=0.125)
+        self._align_frame()
+        code = torch.randn(max(c.max_seq_len, c.num_patches), c.d_model)
+        for parameter in (enc.text_code, enc.patch_code, dec.target_code, dec.patch_code):
+            parameter.copy_(code[: len(parameter)])
+        nn.init.zeros_(enc.patch_query)
+        for cross in (enc.cross, *(layer.cross for layer in dec.layers)):
+            nn.init.orthogonal_(cross.query_code.weight, gain=2.0)
+            cross.key_code.weight.copy_(cross.query_code.weight)
+            nn.init.zeros_(cross.query.weight)
+            nn.init.zeros_(cross.key.weight)
+            nn.init.orthogonal_(cross.value.weight)
+            nn.init.zeros_(cross.out.weight)
+        for cross in (enc.cross, dec.layers[0].cross):
+            cross.out.weight.copy_(cross.value.weight.T)
+        for layer in (*enc.layers, *dec.grid_layers, *dec.layers):
+            nn.init.zeros_(layer.self_attention.out.weight)
+            nn.init.zeros_(layer.mlp.down.weight)
+        nn.init.zeros_(enc.mlp.down.weight)
+        nn.init.orthogonal_(self.patches.unfold.weight, gain=c.patch_size)
+        self.patches.fold.weight.copy_(self.patches.unfold.weight.T / c.patch_size**2)
+
+    def _align_frame(self) -> None:
+        """The frame's part of the aligned start; changes nothing where a patch has too few cells for a binary code."""
+        c, frame, cells = self.config, self.frame, self.config.patch_size**2
+        m = min(cells, c.d_model // 2)                                        # bits of the code
+        if 2**m < c.vocab_size:
+            return
+        # Orthonormal directions without a mean, which layer norm would take away: basis[:m] for the code.
+        basis = torch.linalg.qr(torch.cat([torch.ones(c.d_model, 1), torch.randn(c.d_model, c.d_model - 1)], 1))[0].T[1:]
+        amplitude = math.sqrt(c.d_model / 2 / m)                              # of a bit, in latents of unit rms
+        bits, table = token_code(c.vocab_size, m), self.encoder.embedding.weight
+        rest = math.sqrt(c.d_model / 2 / (c.d_model - 1 - m))
+        noise = torch.randn(len(table), c.d_model - 1 - m)
+        table.copy_(0.125 * rest * noise @ basis[m:])
+        table[: c.vocab_size] += 0.125 * amplitude * bits @ basis[:m]
+        self.encoder.blank.copy_(amplitude * basis[:m].sum(0) + rest * noise[0] @ basis[m:])    # no text: all cells +1
+        # Cell j shows bit j mod m. A linear map through an MLP: gelu(x) - gelu(-x) = x, so up = [A, -A] and
+        # down = [B, -B] give B A.
+        show = F.pad(torch.eye(m).repeat(-(-cells // m), 1)[:cells], (0, 0, 0, frame.width - cells))       # (width, m)
+        for mlp, up, down in ((frame.project, 2.0 / amplitude * basis[:m], show), (frame.lift, show.T, basis[:m].T)):
+            nn.init.zeros_(mlp.down.weight)
+            for sign, start in ((1, 0), (-1, m)):
+                mlp.up.weight[start : start + m] = sign * up
+                mlp.down.weight[:, start : start + m] = sign * down
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, frame_rows: int = 0,
+                dynamics: Callable[[Tensor], Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        """Teacher forcing: bos is prepended inside, logits at t predict token t of input_ids.
+
+        input_ids: (B, T) int64, T <= max_seq_len, every text closed by its end token. attention_mask: (B, T), 1 for
+        text, 0 for padding on the right; None: no padding. The first `frame_rows` texts of the batch are decoded from
+        their frame alone, the others from their grid; `dynamics` maps that frame (frame_rows, H, W) to the one read.
+        Returns logits (B, T, V) and grid (B, H, W, D). Padded positions have logits too: leave them out of the loss.
+        """
+        c = self.config
+        if input_ids.shape[1] > c.max_seq_len:
+            raise ValueError(f"input_ids has {input_ids.shape[1]} tokens, max_seq_len is {c.max_seq_len}")
+        mask = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
+        grid = self.patches.to_grid(self.encoder(input_ids, mask))            # (B, H, W, D)
+        latents = self.patches.from_grid(grid)                                # (B, N, D)
+        if frame_rows:
+            frame = self.frame.to_frame(latents[:frame_rows])                 # (frame_rows, H, W)
+            frame = frame if dynamics is None else dynamics(frame)
+            lifted = self.patches.from_grid(self.patches.to_grid(self.frame.from_frame(frame)))
+            latents = torch.cat([lifted.to(latents.dtype), latents[frame_rows:]])
+        inputs = F.pad(input_ids[:, :-1], (1, 0), value=c.bos_token_id)
+        return self.head(self.decoder(inputs, latents)), grid
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """(B, T, D) -> logits (B, T, V); the head is the encoder's embedding table."""
+        return F.linear(hidden, self.encoder.embedding.weight)[..., : self.config.vocab_size]
+
+    # ---- text in and out ----
+
+    def _tokenize(self, texts: list[str]) -> tuple[Tensor, Tensor]:
+        """Texts -> input_ids (B, T) and mask (B, T), each text closed by its end token, cut aloud where too long."""
+        if self.tokenizer is None:
+            raise ValueError("this model has no tokenizer: pass token ids, or give the model a tokenizer")
+        limit, rows, cut = self.config.max_seq_len - 1, [], 0
+        for text in texts:
+            if not isinstance(text, str):
+                raise ValueError(f"encode takes str or a list of str, not a list with {type(text).__name__}")
+            try:
+                text.encode("utf-8")
+            except UnicodeEncodeError as error:
+                raise ValueError(f"the text is not valid Unicode: {error}") from None
+            ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+            cut += len(ids) > limit
+            rows.append(ids[:limit] + [self.config.eos_token_id])
+        if cut:
+            warnings.warn(f"{cut} of {len(texts)} texts are longer than max_seq_len = {limit + 1} tokens (end token "
+                          "counted) and were cut", stacklevel=3)
+        device = self.encoder.embedding.weight.device
+        length = max(map(len, rows))
+        ids = torch.full((len(rows), length), self.config.pad_token_id)
+        mask = torch.zeros(len(rows), length, dtype=torch.bool)
+        for i, row in enumerate(rows):
+            ids[i, : len(row)], mask[i, : len(row)] = torch.tensor(row), True
+        return ids.to(device), mask.to(device)
+
+    def _check_ids(self, ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        c, device = self.config, self.encoder.embedding.weight.device
+        if ids.dim() != 2 or 0 in ids.shape or ids.shape[1] > c.max_seq_len:
+            raise ValueError(f"input_ids has shape {tuple(ids.shape)}, wanted (B, T) with 1 <= T <= {c.max_seq_len}")
+        if ids.dtype not in (torch.int64, torch.int32):
+            raise ValueError(f"input_ids has dtype {ids.dtype}, wanted int64")
+        if ids.device != device:
+            raise ValueError(f"input_ids is on {ids.device}, the model on {device}")
+        if ids.min() < 0 or ids.max() >= c.vocab_size:
+            raise ValueError(f"input_ids spans {ids.min()} .. {ids.max()}, the vocabulary is 0 .. {c.vocab_size - 1}")
+        if mask is None:
+            return ids.long(), torch.ones_like(ids, dtype=torch.bool)
+        if mask.shape != ids.shape:
+            raise ValueError(f"attention_mask has shape {tuple(mask.shape)}, input_ids {tuple(ids.shape)}")
+        mask = mask.to(device).bool()
+        if not mask[:, 0].all() or (mask[:, 1:] & ~mask[:, :-1]).any():
+            raise ValueError("attention_mask must be ones, then zeros (padding on the right), at least one 1 a row")
+        return ids.long(), mask
+
+    @torch.no_grad()
+    def encode(self, text: str | list[str] | Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """Text, list of texts, or token ids (B, T) (each row closed by the end token, as `tokenizer(text)` gives them)
+        with their mask (1 text, 0 padding) -> grid (B, H, W, D), on the model's device and in its dtype.
+
+        A text longer than max_seq_len - 1 tokens is cut with a warning. Raises ValueError for an empty list, non-text,
+        invalid Unicode, and ids of the wrong shape, dtype, device or range.
+        """
+        if isinstance(text, Tensor):
+            ids, mask = self._check_ids(text, attention_mask)
+        elif isinstance(text, (str, list, tuple)) and len(text) + isinstance(text, str):
+            ids, mask = self._tokenize([text] if isinstance(text, str) else list(text))
+        else:
+            raise ValueError(f"encode takes str, a list of at least one str or a token tensor, not {text!r:.80}")
+        return self.patches.to_grid(self.encoder(ids, mask))
+
+    def _check_latent(self, x: Tensor, name: str, shape: tuple[int, ...]) -> Tensor:
+        """A batched, finite tensor of the model's dtype and device, or ValueError. One item without batch is taken."""
+        weight = self.encoder.embedding.weight
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            raise ValueError(f"{name} must be a floating-point tensor, not {getattr(x, 'dtype', type(x).__name__)}")
+        x = x[None] if x.dim() == len(shape) else x
+        if x.dim() != len(shape) + 1 or x.shape[1:] != shape or not len(x):
+            wanted = ", ".join(map(str, shape))
+            raise ValueError(f"{name} has shape {tuple(x.shape)}, wanted (B, {wanted}) with B >= 1")
+        if x.device != weight.device:
+            raise ValueError(f"{name} is on {x.device}, the model on {weight.device}")
+        if not torch.isfinite(x).all():
+            raise ValueError(f"{name} has NaN or infinite values")
+        return x.to(weight.dtype)
+
+    def _check_grid(self, grid: Tensor) -> Tensor:
+        c = self.config
+        return self._check_latent(grid, "grid", (c.grid_size, c.grid_size, c.d_model))
+
+    def get_grid_as_image(self, grid: Tensor) -> Tensor:
+        """Grid (B, H, W, D) or (H, W, D) -> frame (B, H, W) float32 in [-1, 1]: a learned projection, text by text."""
+        return self.frame.to_frame(self.patches.from_grid(self._check_grid(grid)))
+
+    def set_grid_from_image(self, frame: Tensor) -> Tensor:
+        """Frame (B, H, W) or (H, W) with values in [-1, 1] -> grid (B, H, W, D) that decodes to the frame's text."""
+        frame = self._check_latent(frame, "frame", (self.config.grid_size, self.config.grid_size))
+        if frame.abs().max() > 1:
+            raise ValueError(f"frame spans {frame.min():.4g} .. {frame.max():.4g}, wanted values in [-1, 1]")
+        return self.patches.to_grid(self.frame.from_frame(frame))
+
+    @torch.no_grad()
+    def decode(self, grid: Tensor, start_token_id: int | None = None, end_token_id: int | None = None,
+               max_length: int | None = None, temperature: float = 0.0, top_k: int = 0, top_p: float = 1.0,
+               generator: torch.Generator | None = None, use_cache: bool = True,
+               return_ids: bool = False) -> str | list[str] | list[list[int]]:
+        """Grid (B, H, W, D) or (H, W, D) -> text, free-running: a str for one grid, a list of B str for several.
+
+        start_token_id, end_token_id: default bos and eos of the config. max_length: tokens at most, 1 .. max_seq_len
+        (the default). temperature 0 is greedy; above it samples among the top_k likeliest (0: all) and the smallest set
+        with probability top_p. Every row stops at its own end token. return_ids gives lists of token ids without it.
+        use_cache=False recomputes the whole prefix at every token: the same result, for tests and benchmarks.
+        """
+        c = self.config
+        grid = self._check_grid(grid)
+        start = c.bos_token_id if start_token_id is None else start_token_id
+        end = c.eos_token_id if end_token_id is None else end_token_id
+        for name, value in (("start_token_id", start), ("end_token_id", end)):
+            if not 0 <= value < c.vocab_size:
+                raise ValueError(f"{name} = {value} must be in [0, vocab_size = {c.vocab_size})")
+        max_length = c.max_seq_len if max_length is None else max_length
+        if not 1 <= max_length <= c.max_seq_len:
+            raise ValueError(f"max_length = {max_length} must be in 1 .. max_seq_len = {c.max_seq_len}")
+        if temperature < 0 or top_k < 0 or not 0 < top_p <= 1:
+            raise ValueError(f"temperature = {temperature} and top_k = {top_k} must not be negative, "
+                             f"top_p = {top_p} must be in (0, 1]")
+        if self.tokenizer is None and not return_ids:
+            raise ValueError("this model has no tokenizer: use return_ids=True, or give the model a tokenizer")
+        latents = self.patches.from_grid(grid)                                # (B, N, D)
+        tokens = torch.full((len(grid), max_length + 1), end, device=grid.device)
+        tokens[:, 0] = start
+        done = torch.zeros(len(grid), dtype=torch.bool, device=grid.device)
+        if use_cache:
+            context = self.decoder.context(latents)
+            shape = (2, len(grid), c.num_heads, max_length, c.d_model // c.num_heads)
+            caches = [context[0][0].new_empty(shape) for _ in self.decoder.layers]
+        for t in range(max_length):
+            if use_cache:
+                hidden = self.decoder.step(tokens[:, t : t + 1], context, caches, t)
+            else:
+                hidden = self.decoder(tokens[:, : t + 1], latents)[:, -1:]
+            token = self._choose(self.head(hidden)[:, 0], temperature, top_k, top_p, generator)
+            tokens[:, t + 1] = torch.where(done, end, token)
+            done |= token == end
+            if done.all():
+                break
+        ids = [row[: row.index(end)] if end in row else row for row in tokens[:, 1:].tolist()]
+        if return_ids:
+            return ids
+        texts = [self.tokenizer.decode(row, skip_special_tokens=True) for row in ids]
+        return texts[0] if len(texts) == 1 else texts
+
+    @staticmethod
+    def _choose(logits: Tensor, temperature: float, top_k: int, top_p: float, generator) -> Tensor:
+        """(B, V) logits -> (B,) token ids."""
+        if temperature == 0:
+            return logits.argmax(-1)
+        ordered, index = (logits.float() / temperature).sort(-1, descending=True)              # (B, V)
+        probability = ordered.softmax(-1)
+        keep = probability.cumsum(-1) - probability < top_p                   # the first token is always kept
+        if top_k:
+            keep[:, top_k:] = False
+        choice = torch.multinomial(probability * keep, 1, generator=generator)
+        return index.gather(-1, choice)[:, 0]
+
+    # ---- checkpoints ----
+
+    def to_checkpoint(self) -> dict:
+        """What a checkpoint needs to be self-contained, plain types only; train.py adds the state of training."""
+        return {"format_version": CHECKPOINT_FORMAT, "config": asdict(self.config), "model": self.state_dict(),
+                "tokenizer": None if self.tokenizer is None else tokenizer_to_dict(self.tokenizer)}
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: dict, name: str = "checkpoint") -> "WheelerTextAutoencoder":
+        """The model of a dict as `to_checkpoint` writes it, in eval mode, or ValueError that says what is wrong."""
+        if not isinstance(checkpoint, dict) or not {"format_version", "config", "model"} <= checkpoint.keys():
+            raise ValueError(f"{name} is not a Wheeler checkpoint: it has no format_version, config and model")
+        if checkpoint["format_version"] != CHECKPOINT_FORMAT:
+            raise ValueError(f"{name} has format version {checkpoint['format_version']}, wanted {CHECKPOINT_FORMAT}")
+        unknown = checkpoint["config"].keys() - {field.name for field in fields(WheelerConfig)}
+        if unknown:
+            raise ValueError(f"{name} has unknown config entries: {', '.join(sorted(unknown))}")
+        tokenizer = checkpoint.get("tokenizer")
+        tokenizer = None if tokenizer is None else tokenizer_from_dict(tokenizer)
+        model = cls(WheelerConfig(**checkpoint["config"]), tokenizer)
+        try:
+            model.load_state_dict(checkpoint["model"], strict=True)
+        except RuntimeError as error:
+            raise ValueError(f"{name} does not fit its own config: {str(error).splitlines()[-1].strip()}") from None
+        return model.eval()
+
+    @classmethod
+    def load_from_checkpoint(cls, path: str | os.PathLike, map_location="cpu") -> "WheelerTextAutoencoder":
+        """Load a checkpoint of train.py (weights only: loading never runs code) onto any device, in eval mode.
+
+        Raises FileNotFoundError where there is no such file, ValueError where it is not a checkpoint of this project.
+        """
+        return cls.from_checkpoint(read_checkpoint(path), str(path)).to(map_location)
+
+    def _save_pretrained(self, save_directory) -> None:
+        super()._save_pretrained(save_directory)
+        if self.tokenizer is not None:
+            self.tokenizer.save_pretrained(save_directory)
+
+    @classmethod
+    def _from_pretrained(cls, *, model_id: str, strict: bool = True, **kwargs):
+        # The mixin's own default is strict=False, which would leave random weights where a name is missing.
+        model = super()._from_pretrained(model_id=model_id, strict=strict, **kwargs)
+        if model.tokenizer is None:
+            hub = {k: kwargs.get(k) for k in ("revision", "cache_dir", "token", "local_files_only")}
+            get = (lambda name: os.path.join(model_id, name)) if os.path.isdir(model_id) else (
+                lambda name: hf_hub_download(model_id, name, **hub))
+            try:
+                with open(get("tokenizer.json"), encoding="utf-8") as file:
+                    text = file.read()
+            except (FileNotFoundError, OSError):
+                return model.eval()                                           # a model saved without a tokenizer
+            model.tokenizer = tokenizer_from_json(text, model.config)
+        return model.eval()
+
+
+def read_checkpoint(path: str | os.PathLike) -> dict:
+    """The dict of a checkpoint file, tensors on the CPU, read without running code in it; see load_from_checkpoint."""
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"no checkpoint at {path}: train one first, for example with `python train.py`")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:                                                # torch raises half a dozen types here
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise ValueError(f"{path} is not a readable checkpoint: {reason}") from None

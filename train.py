@@ -1,0 +1,435 @@
+"""Train the Wheeler text autoencoder.
+
+    python train.py --dataset sample --grid_size 32 --d_model 128 --max_seq_len 64 --max_steps 300     # a minute on a CPU
+    python train.py                                           # TinyStories from the hub, the default 21M model
+    python train.py --batch_size 64 --grid_size 64 --d_model 256 --epochs 10 --fp16                    # on a GPU
+    python train.py --resume                                  # go on where checkpoints/last.pt stopped, with its flags
+    python train.py --plot checkpoints                        # curves of a run as a PNG
+
+Writes <output_dir>/last.pt and best.pt (lowest validation loss), metrics.jsonl (one JSON object a line) and run.json (flags,
+commit, versions). Every step decodes a share of the batch from the frame alone, the rest from the grid.
+"""
+
+import argparse
+import json
+import math
+import os
+import random
+import subprocess
+import sys
+import time
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from tqdm import tqdm
+
+from data import EpochBatches, add_data_flags, build_dataset, get_tokenizer, load_texts
+from evaluate import PATHS, reconstruct, score, teacher_forced
+from models import WheelerConfig, WheelerTextAutoencoder, read_checkpoint
+
+
+class UsageError(ValueError):
+    """Something that the person who typed the command can mend; printed as one line, exit code 2."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    c = WheelerConfig
+    group = parser.add_argument_group("model")
+    group.add_argument("--grid_size", type=int, default=c.grid_size, help="side of the grid, cells")
+    group.add_argument("--d_model", type=int, default=c.d_model, help="channels of a grid cell, width of the model")
+    group.add_argument("--patch_size", type=int, default=None,
+                       help="side of a patch, cells; default: the largest with a patch for every token")
+    group.add_argument("--max_seq_len", type=int, default=c.max_seq_len, help="tokens of the longest text, end token counted")
+    group.add_argument("--encoder_layers", type=int, default=c.encoder_layers, help="self-attention layers over the text")
+    group.add_argument("--grid_layers", type=int, default=c.grid_layers, help="self-attention layers over the patches")
+    group.add_argument("--decoder_layers", type=int, default=c.decoder_layers, help="layers of the decoder")
+    group.add_argument("--num_heads", type=int, default=None, help="attention heads; default: d_model / 64")
+    group.add_argument("--dropout", type=float, default=c.dropout, help="probability, 0 = off")
+    group.add_argument("--aligned_start", action=argparse.BooleanOptionalAction, default=c.aligned_start,
+                       help="start as an identity from token to patch to token; off: the usual random start")
+    group.add_argument("--vocab_size", type=int, default=c.vocab_size, help="entries of a tokenizer trained on the data")
+    group.add_argument("--tokenizer", default=None, help="folder or hub name; default: train one on the data")
+    add_data_flags(parser)
+    group = parser.add_argument_group("training")
+    group.add_argument("--batch_size", type=int, default=32, help="texts a batch")
+    group.add_argument("--accumulation_steps", type=int, default=1, help="batches an optimizer step")
+    group.add_argument("--epochs", type=int, default=10, help="passes over the training texts")
+    group.add_argument("--max_steps", type=int, default=-1, help="optimizer steps, -1 = as many as --epochs gives")
+    group.add_argument("--lr", type=float, default=3e-4, help="peak learning rate")
+    group.add_argument("--warmup_steps", type=int, default=100, help="steps of linear warm-up, then cosine to a tenth")
+    group.add_argument("--weight_decay", type=float, default=0.01, help="AdamW, on matrices only")
+    group.add_argument("--grad_clip", type=float, default=1.0, help="largest gradient norm, 0 = off")
+    group.add_argument("--frame_share", type=float, default=0.5, help="share of a batch decoded from the frame, 0 to 1")
+    group.add_argument("--random_text_share", type=float, default=0.1,
+                       help="share of texts replaced by random tokens, which teach copying of the unseen, 0 to 1")
+    group.add_argument("--seed", type=int, default=0, help="seed of weights, data order and dropout")
+    group = parser.add_argument_group("hardware")
+    group.add_argument("--device", default=None, help="cpu, cuda, cuda:1 ...; default: a GPU if there is one")
+    group.add_argument("--fp16", action="store_true", help="float16 autocast with loss scaling")
+    group.add_argument("--bf16", action="store_true", help="bfloat16 autocast")
+    group.add_argument("--compile", action=argparse.BooleanOptionalAction, default=False, help="torch.compile the model")
+    group.add_argument("--num_workers", type=int, default=0, help="processes that prepare batches")
+    group = parser.add_argument_group("watching and saving")
+    group.add_argument("--output_dir", default="checkpoints", help="folder for checkpoints and logs")
+    group.add_argument("--resume", nargs="?", const="", default=None, metavar="CHECKPOINT",
+                       help="go on from a checkpoint, default <output_dir>/last.pt, with its flags where none are given")
+    group.add_argument("--eval_every", type=int, default=500, help="steps between evaluations, -1 = only first and last")
+    group.add_argument("--eval_samples", type=int, default=128, help="unseen texts an evaluation reads back")
+    group.add_argument("--show_samples", type=int, default=3, help="of these, how many are printed")
+    group.add_argument("--save_every", type=int, default=500, help="steps between saves of last.pt, -1 = only at the end")
+    group.add_argument("--log_every", type=int, default=10, help="steps between lines of metrics.jsonl")
+    group.add_argument("--wandb", action="store_true", help="also log to Weights & Biases")
+    group.add_argument("--wandb_project", default="wheeler-ai", help="project name there")
+    group.add_argument("--plot", nargs="+", metavar="RUN", default=None,
+                       help="draw the curves of these run folders to <output_dir>/curves.png and exit")
+    return parser
+
+
+def check_flags(args: argparse.Namespace) -> None:
+    """UsageError that names the flag, its value and its limit."""
+    for name in ("batch_size", "accumulation_steps", "epochs", "log_every", "eval_samples"):
+        if getattr(args, name) < 1:
+            raise UsageError(f"--{name} {getattr(args, name)} must be at least 1")
+    for name in ("max_steps", "eval_every", "save_every", "max_train_samples"):
+        if getattr(args, name) == 0 or getattr(args, name) < -1:
+            raise UsageError(f"--{name} {getattr(args, name)} must be at least 1, or -1")
+    for name in ("warmup_steps", "weight_decay", "grad_clip", "num_workers", "seed", "show_samples"):
+        if not getattr(args, name) >= 0:
+            raise UsageError(f"--{name} {getattr(args, name)} must not be negative")
+    for name in ("frame_share", "random_text_share"):
+        if not 0 <= getattr(args, name) <= 1:
+            raise UsageError(f"--{name} {getattr(args, name)} must be in 0 .. 1")
+    if not 0 < args.lr < math.inf:
+        raise UsageError(f"--lr {args.lr} must be positive")
+    if args.fp16 and args.bf16:
+        raise UsageError("--fp16 and --bf16 exclude each other")
+
+
+def get_lr(step: int, args: argparse.Namespace, total_steps: int) -> float:
+    """Learning rate of optimizer step 0, 1, ...: linear warm-up, then cosine down to a tenth. A pure function of step."""
+    if step < args.warmup_steps:
+        return args.lr * (step + 1) / args.warmup_steps
+    progress = min(1.0, (step - args.warmup_steps) / max(1, total_steps - args.warmup_steps))
+    return args.lr * (0.1 + 0.45 * (1 + math.cos(math.pi * progress)))
+
+
+def make_optimizer(model: WheelerTextAutoencoder, args: argparse.Namespace) -> torch.optim.AdamW:
+    """AdamW; weight decay on the matrices of linear layers, not on embeddings, positional codes and norms."""
+    decayed = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Linear)}
+    groups = [{"params": [p for p in model.parameters() if id(p) in decayed], "weight_decay": args.weight_decay},
+              {"params": [p for p in model.parameters() if id(p) not in decayed], "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=args.lr, betas=(0.9, 0.95), eps=1e-8, fused=True)
+
+
+def save_checkpoint(path: Path, state: dict) -> None:
+    """Write beside the target, flush to the disk, then rename: what is at `path` is always a whole checkpoint."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def rng_state(device: torch.device) -> dict:
+    """State of every generator that training draws from, as plain types."""
+    return {"python": random.getstate(), "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None}
+
+
+def set_rng_state(state: dict, device: torch.device) -> None:
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    torch.set_rng_state(state["torch"])
+    if device.type == "cuda" and state["cuda"] is not None:
+        torch.cuda.set_rng_state(state["cuda"], device)
+
+
+def git_commit() -> str:
+    """Commit of the code, with "+changes" where the tree is not clean; "unknown" outside a checkout."""
+    run = lambda *words: subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True)
+    try:
+        commit = run("rev-parse", "--short=12", "HEAD").stdout.strip()
+        return (commit + ("+changes" if run("status", "--porcelain").stdout.strip() else "")) or "unknown"
+    except OSError:
+        return "unknown"
+
+
+def duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{seconds:.0f} s" if seconds < 90 else f"{minutes} min" if minutes < 90 else f"{minutes / 60:.1f} h"
+
+
+def plot(runs: list[str], path: Path) -> None:
+    """Loss and free-running scores of run folders against optimizer steps, as a PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
+    for i, run in enumerate(runs):
+        try:
+            rows = [json.loads(line) for line in (Path(run) / "metrics.jsonl").read_text().splitlines()]
+        except (OSError, json.JSONDecodeError) as error:
+            raise UsageError(f"--plot {run}: no readable metrics.jsonl ({error})") from None
+        train, evals = [r for r in rows if "loss" in r], [r for r in rows if "grid/exact_match" in r]
+        axes[0].plot([r["step"] for r in train], [r["loss"] for r in train], color=f"C{i}", lw=0.8, label=Path(run).name)
+        for path_name, style in zip(PATHS, ("-", "--"), strict=True):
+            for axis, metric in zip(axes[1:], ("token_accuracy", "exact_match"), strict=True):
+                axis.plot([r["step"] for r in evals], [r[f"{path_name}/{metric}"] for r in evals], style, color=f"C{i}",
+                          marker=".", label=f"{Path(run).name}, {path_name}")
+    for axis, title in zip(axes, ("training loss (nats a token)", "unseen texts, free-running token accuracy",
+                                  "unseen texts, free-running exact match"), strict=True):
+        axis.set_title(title, fontsize=10)
+        axis.set_xlabel("optimizer steps")
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8)
+    axes[0].set_yscale("log")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+    print(f"wrote {path}")
+
+
+def parse(argv: list[str] | None) -> tuple[argparse.Namespace, dict | None]:
+    """Flags, and the checkpoint to resume from: its flags are the defaults, those typed win."""
+    parser = build_parser()
+    args, checkpoint = parser.parse_args(argv), None
+    if args.resume is not None:
+        path = args.resume or os.path.join(args.output_dir, "last.pt")
+        checkpoint = read_checkpoint(path)
+        if "training" not in checkpoint:
+            raise UsageError(f"--resume {path}: it has no state of training")
+        known = {key: value for key, value in checkpoint["training"]["flags"].items()
+                 if key in vars(args) and key not in ("resume", "plot", "output_dir")}
+        parser.set_defaults(**known)
+        args = parser.parse_args(argv)
+        for field, value in checkpoint["config"].items():
+            typed = getattr(args, field, None)
+            if typed is not None and field != "vocab_size" and typed != value:
+                raise UsageError(f"--{field} {typed} does not fit the checkpoint, which has {value}")
+    check_flags(args)
+    return args, checkpoint
+
+
+def train(args: argparse.Namespace, checkpoint: dict | None) -> None:
+    # -- device, precision, seeds
+    device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    torch.empty(0, device=device)                                             # a device that is not there fails here
+    precision = torch.float16 if args.fp16 else torch.bfloat16 if args.bf16 else torch.float32
+    autocast = lambda: nullcontext() if precision == torch.float32 else torch.autocast(device.type, precision)
+    scaler = torch.amp.GradScaler(device.type, enabled=args.fp16)
+    random.seed(args.seed)
+    torch.manual_seed(args.seed)
+    out = Path(args.output_dir)
+    out.mkdir(parents=True, exist_ok=True)
+
+    # -- data
+    texts = load_texts(args.dataset, "train", args.text_column)
+    if checkpoint is None:
+        model, tokenizer = None, get_tokenizer(args.tokenizer, texts, args.vocab_size, args.cache_dir)
+    else:
+        model = WheelerTextAutoencoder.from_checkpoint(checkpoint, "the checkpoint")
+        tokenizer = model.tokenizer
+    held = load_texts(args.dataset, "validation", args.text_column)
+    data = build_dataset(texts, tokenizer, args.max_seq_len, args.cache_dir, args.long_texts, args.max_train_samples)
+    unseen = build_dataset(held, tokenizer, args.max_seq_len, args.cache_dir, args.long_texts)
+    fixed = np.linspace(0, len(unseen) - 1, min(args.eval_samples, len(unseen))).astype(int).tolist()
+
+    # -- model
+    if model is None:
+        names = ("grid_size", "d_model", "patch_size", "max_seq_len", "encoder_layers", "grid_layers", "decoder_layers",
+                 "num_heads", "dropout", "aligned_start")
+        model = WheelerTextAutoencoder(WheelerConfig(
+            vocab_size=max(args.vocab_size, len(tokenizer)) if args.tokenizer is None else len(tokenizer),
+            bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id, **{name: getattr(args, name) for name in names}), tokenizer)
+    model.to(device).train()
+    optimizer = make_optimizer(model, args)
+    if args.batch_size > len(data):
+        print(f"--batch_size {args.batch_size} is more than the {len(data)} training texts: it is {len(data)} in this run")
+        args.batch_size = len(data)
+    batches = lambda epoch: EpochBatches(data, args.batch_size, args.seed, epoch, args.random_text_share)
+    steps_per_epoch = len(batches(0)) // args.accumulation_steps
+    if steps_per_epoch < 1:
+        raise UsageError(f"--accumulation_steps {args.accumulation_steps} x --batch_size {args.batch_size} is more than "
+                         f"the {len(data)} training texts")
+    total_steps = args.max_steps if args.max_steps > 0 else args.epochs * steps_per_epoch
+    step, best, skipped = 0, math.inf, 0
+    if checkpoint is not None:
+        state = checkpoint["training"]
+        if state["data_key"] != data.key:
+            raise UsageError("the data set is not the one that the checkpoint was trained on: its texts, --max_seq_len, "
+                             "--long_texts or --max_train_samples differ")
+        optimizer.load_state_dict(state["optimizer"])
+        if args.fp16 and state["scaler"]:
+            scaler.load_state_dict(state["scaler"])
+        step, best, skipped = state["step"], state["best"], state["skipped"]
+        set_rng_state(state["rng"], device)
+    if args.compile:
+        model.compile()                                                       # in place: checkpoint keys stay clean
+
+    # -- report
+    c, parameters = model.config, sum(p.numel() for p in model.parameters())
+    tokens_per_step = len(data.tokens) / len(data) * args.batch_size * args.accumulation_steps
+    frame_rows = round(args.frame_share * args.batch_size)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    print(f"device      {name}, {str(precision).removeprefix('torch.')}{', compiled' if args.compile else ''}\n"
+          f"model       {parameters / 1e6:.1f}M parameters, grid {c.grid_size}x{c.grid_size}x{c.d_model}, "
+          f"{c.num_patches} patches of {c.patch_size}x{c.patch_size} cells, vocabulary {c.vocab_size:,}\n"
+          f"data        {args.dataset}: {len(data):,} texts to train on, {len(unseen):,} unseen; longest kept: "
+          f"{c.max_seq_len} tokens")
+    if data.texts_cut or unseen.texts_cut:
+        print(f"            {data.texts_cut:,} training and {unseen.texts_cut:,} unseen texts are longer and were CUT there "
+              "(--max_seq_len, --long_texts)")
+    print(f"run         steps {step:,} to {total_steps:,} ({total_steps / steps_per_epoch:.1f} epochs), "
+          f"{args.batch_size * args.accumulation_steps} texts and about {tokens_per_step:,.0f} tokens a step, {frame_rows} of "
+          f"{args.batch_size} decoded from the frame")
+    (out / "run.json").write_text(json.dumps({
+        "flags": vars(args), "config": vars(c), "parameters": parameters, "commit": git_commit(), "device": name,
+        "torch": torch.__version__, "python": sys.version.split()[0], "data_key": data.key}, indent=1))
+    metrics = open(out / "metrics.jsonl", "a" if step else "w", buffering=1)
+    wandb_run = None
+    if args.wandb:
+        import wandb
+
+        wandb_run = wandb.init(project=args.wandb_project, config=vars(args), dir=str(out))
+
+    def log(row: dict) -> None:
+        metrics.write(json.dumps(row) + "\n")
+        if wandb_run:
+            wandb_run.log(row, step=row["step"])
+
+    def save(name: str) -> None:
+        save_checkpoint(out / name, model.to_checkpoint() | {"training": {
+            "step": step, "best": best, "skipped": skipped, "optimizer": optimizer.state_dict(),
+            "scaler": scaler.state_dict(), "rng": rng_state(device), "flags": vars(args), "data_key": data.key}})
+
+    def evaluate() -> None:
+        """Teacher-forced loss and free-running scores on the fixed unseen texts; best.pt if the loss is a new low."""
+        nonlocal best
+        model.eval()
+        row, read = {"step": step}, {}
+        with autocast():
+            for path in PATHS:
+                read[path] = reconstruct(model, unseen, fixed, path, args.batch_size)
+                row |= {f"{path}/{key}": value for key, value in score(*read[path]).items() if key != "interval"}
+                row |= {f"{path}/{key}": value for key, value in
+                        teacher_forced(model, unseen, fixed, path, args.batch_size).items()}
+        model.train()
+        row["validation_loss"] = sum(row[f"{path}/teacher_forced_loss"] for path in PATHS) / len(PATHS)
+        log(row)
+        tqdm.write(f"step {step:,}: {len(fixed)} unseen texts, read back free-running: " + "; ".join(
+            f"{path} {row[f'{path}/exact_match']:.1%} exact, {row[f'{path}/token_accuracy']:.2%} of tokens"
+            for path in PATHS))
+        for i in range(min(args.show_samples, len(fixed))):
+            to_text = lambda ids: tokenizer.decode(ids, skip_special_tokens=True).replace("\n", " ")
+            reference = read[PATHS[0]][0][i]
+            tqdm.write(f"   text   {to_text(reference):.110}")
+            for path in PATHS:
+                prediction = read[path][1][i]
+                mark = "=" if prediction == reference else "x"
+                tqdm.write(f" {mark} {path:<6} {to_text(prediction):.110}")
+        if row["validation_loss"] < best:
+            best = row["validation_loss"]
+            save("best.pt")
+
+    # -- loop
+    if step == 0:
+        evaluate()
+    started, started_at, announced, losses = time.monotonic(), step, False, []
+    bar = tqdm(total=total_steps, initial=step, unit="step", dynamic_ncols=True, disable=None)
+    try:
+        while step < total_steps:
+            epoch, done = divmod(step, steps_per_epoch)
+            order = range(done * args.accumulation_steps, steps_per_epoch * args.accumulation_steps)
+            # forkserver and spawn would pickle the memory map; the default start method of Linux is fine with it.
+            loader = iter(torch.utils.data.DataLoader(batches(epoch), batch_size=None, sampler=order,
+                                                      num_workers=args.num_workers, pin_memory=device.type == "cuda"))
+            for _ in range(done, steps_per_epoch):
+                lr = get_lr(step, args, total_steps)
+                for group in optimizer.param_groups:
+                    group["lr"] = lr
+                tokens, loss_sum = 0, 0.0
+                for _ in range(args.accumulation_steps):
+                    ids, mask = (x.to(device, non_blocking=True) for x in next(loader))
+                    with autocast():
+                        logits, _ = model(ids, mask, frame_rows=min(frame_rows, len(ids)))
+                        target = ids.masked_fill(~mask, -100)                 # padding never counts
+                        loss = F.cross_entropy(logits.float().flatten(0, 1), target.flatten(), ignore_index=-100)
+                    scaler.scale(loss / args.accumulation_steps).backward()
+                    loss_sum, tokens = loss_sum + loss.detach() / args.accumulation_steps, tokens + mask.sum()
+                scaler.unscale_(optimizer)
+                norm = torch.nn.utils.clip_grad_norm_(model.parameters(), args.grad_clip or math.inf)
+                scale = scaler.get_scale()
+                scaler.step(optimizer)
+                scaler.update()
+                skipped += scaler.get_scale() < scale
+                optimizer.zero_grad(set_to_none=True)
+                step += 1
+                bar.update()
+                if step % args.log_every == 0 or step == total_steps:
+                    loss_value = float(loss_sum)
+                    if not math.isfinite(loss_value):
+                        raise UsageError(f"the loss is {loss_value} at step {step}: nothing was saved since the last save; "
+                                         "lower --lr, or use --bf16 instead of --fp16")
+                    elapsed = time.monotonic() - started
+                    speed = (step - started_at) / elapsed
+                    row = {"step": step, "loss": loss_value, "lr": lr, "grad_norm": float(norm),
+                           "tokens_per_s": speed * tokens_per_step, "ms_per_step": 1000 / speed}
+                    if args.fp16:
+                        row |= {"loss_scale": scaler.get_scale(), "skipped_steps": skipped}
+                    log(row)
+                    bar.set_postfix(loss=f"{loss_value:.4f}", lr=f"{lr:.1e}", tok_s=f"{row['tokens_per_s']:,.0f}")
+                    if not announced and step - started_at >= 20:
+                        announced = True
+                        tqdm.write(f"speed       {row['ms_per_step']:.0f} ms a step, {row['tokens_per_s']:,.0f} tokens/s: about "
+                                   f"{duration(steps_per_epoch / speed)} an epoch, "
+                                   f"{duration((total_steps - step) / speed)} to go, evaluations not counted")
+                if step == total_steps or (args.eval_every > 0 and step % args.eval_every == 0):
+                    before = time.monotonic()
+                    evaluate()
+                    started += time.monotonic() - before                      # speed means training speed
+                if step == total_steps or (args.save_every > 0 and step % args.save_every == 0):
+                    save("last.pt")
+                if step == total_steps:
+                    break
+    except KeyboardInterrupt:
+        save("last.pt")
+        bar.close()
+        raise UsageError(f"stopped at step {step}; `python train.py --resume {out / 'last.pt'}` goes on") from None
+    finally:
+        bar.close()
+        metrics.close()
+        if wandb_run:
+            wandb_run.finish()
+    print(f"saved       {out / 'last.pt'} (step {step:,}) and {out / 'best.pt'} (validation loss {best:.4f}); curves: "
+          f"python train.py --plot {out}\n"
+          f"next        python evaluate.py --checkpoint {out / 'best.pt'} --dataset {args.dataset}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    try:
+        args, checkpoint = parse(argv)
+        if args.plot:
+            plot(args.plot, Path(args.output_dir) / "curves.png")
+        else:
+            train(args, checkpoint)
+    except (ValueError, OSError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not any(word in str(error) for word in ("CUDA", "HIP", "device")):
+            raise                                                             # a bug of ours keeps its traceback
+        print(f"train.py: {str(error).splitlines()[0]}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
