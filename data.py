@@ -4,14 +4,14 @@
     python data.py --dataset roneneldan/TinyStories        # the default: from the Hugging Face hub, cached after that
     python data.py --dataset stories.jsonl                 # one JSON object a line; also .txt, a folder, any hub name
 
-A data set is named by `--dataset`: "sample" (the embedded corpus of sample_corpus.py), a local file or folder, or a name on
-the hub. A local .jsonl has one object a line with the text in `--text_column`; a .txt holds texts separated by a line
-"<|endoftext|>" if it has one, else by blank lines. A folder is read as train.jsonl / validation.jsonl (or .txt). Where there
-is no validation split, every 20th text (1,000 at most) is held out.
+A data set is named by `--dataset`: "sample" (the embedded corpus of sample_corpus.py), a local file or folder, or a
+name on the hub. A local .jsonl has one object a line with the text in `--text_column`; a .txt holds texts separated by
+"<|endoftext|>" if it has that, else by blank lines. A folder is read as train.jsonl / validation.jsonl (or .txt). Where
+there is no validation split, every 20th text (1,000 at most) is held out.
 
-Cache: <cache_dir>/<key>/ holds tokens.bin (uint16, uint32 above 65,536 entries), offsets.npy (int64) and meta.json; the key
-hashes the data, the tokenizer and the way texts are cut, so a change of any of them is a new entry. Entries are written
-under a temporary name and renamed, so a half-written one is never read.
+Cache: <cache_dir>/<key>/ holds tokens.bin (uint16, uint32 above 65,536 entries), offsets.npy (int64) and meta.json; the
+key hashes the data, the tokenizer and the way texts are cut, so a change of any of them is a new entry. Entries are
+written under a temporary name and renamed, so a half-written one is never read.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from tokenizer import load_tokenizer, tokenizer_from_dict, tokenizer_to_dict, tr
 
 DEFAULT_DATASET = "roneneldan/TinyStories"
 HELD_OUT_EVERY, HELD_OUT_MOST = 20, 1000
-TOKENIZER_TEXTS = 200_000                                                     # more texts change little and cost minutes
+TOKENIZER_TEXTS = 200_000  # more texts change little and cost minutes
 
 
 class DataError(ValueError):
@@ -102,10 +102,10 @@ def load_texts(dataset: str = DEFAULT_DATASET, split: str = "train", text_column
 
     try:
         splits = load_dataset(dataset)
-    except Exception as error:                                                # dozens of types, most mean "not reachable"
+    except Exception as error:  # dozens of types, most of them mean "not reachable"
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise DataError(f"--dataset {dataset}: cannot be loaded from the hub ({reason}). Without a network train on the "
-                        "embedded corpus with `--dataset sample`, or on a local file with `--dataset stories.jsonl`"
+        raise DataError(f"--dataset {dataset}: cannot be loaded from the hub ({reason}). Without a network train on "
+                        "the embedded corpus with `--dataset sample`, or on a local file with `--dataset stories.jsonl`"
                         ) from None
     column = splits["train"] if "train" in splits else splits[next(iter(splits))]
     if text_column not in column.column_names:
@@ -249,9 +249,9 @@ def build_dataset(texts: Sequence[str], tokenizer, max_seq_len: int, cache_dir: 
 class EpochBatches(torch.utils.data.Dataset):
     """The batches of one epoch, a pure function of (seed, epoch), so that a run resumes in the middle of one exactly.
 
-    Texts are shuffled, then grouped by bucket; what does not fill a batch joins the next longer bucket, the last remainder
-    is left out of this epoch. `random_text_share` of each batch's rows (rounded at random) are replaced by random tokens of
-    the same length: they teach copying of what no story contains. Items: input_ids (B, T) int64, mask (B, T) bool.
+    Texts are shuffled, then grouped by bucket; what does not fill a batch joins the next longer bucket, the last
+    remainder is left out of this epoch. `random_text_share` of the rows (drawn at random) are replaced by random tokens
+    of the same length: they teach copying of what no story contains. Items: input_ids (B, T) int64, mask (B, T) bool.
     """
 
     def __init__(self, data: TokenDataset, batch_size: int, seed: int, epoch: int, random_text_share: float = 0.0):
@@ -298,7 +298,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_data_flags(parser)
     parser.add_argument("--tokenizer", default=None, help="folder or hub name; default: train one on the data")
-    parser.add_argument("--vocab_size", type=int, default=WheelerConfig.vocab_size, help="entries of a trained tokenizer")
+    parser.add_argument("--vocab_size", type=int, default=WheelerConfig.vocab_size, help="size of a trained tokenizer")
     parser.add_argument("--max_seq_len", type=int, default=WheelerConfig.max_seq_len, help="tokens a text can have")
     args = parser.parse_args(argv)
     try:

@@ -1,13 +1,13 @@
 """How well texts survive the way text -> latent -> text, read back free-running and greedy.
 
     python evaluate.py --checkpoint checkpoints/best.pt --dataset sample
-    python evaluate.py --checkpoint checkpoints/best.pt --dataset stories.jsonl --num_samples -1 --texts validation random
+    python evaluate.py --checkpoint checkpoints/best.pt --dataset stories.jsonl --num_samples -1 --texts validation
 
-Paths: "grid" reads the text from the grid, "frame" from the picture alone. Texts: "validation" are unseen texts of the data
-set; "random" are words of these texts in random order; "unusual" are made-up names, digits, accents, emoji and other scripts.
-Exact match: share of texts whose tokens all come back, with a 95% Wilson interval. Token accuracy: share of reference
-tokens (end token counted, padding not) that stand at their place in the output. Teacher-forced figures say so in their name.
-The last line of the output is one JSON object.
+Paths: "grid" reads the text from the grid, "frame" from the picture alone. Texts: "validation" are unseen texts of the
+data set; "random" are words of these in random order; "unusual" are made-up names, digits, accents, emoji and other
+scripts. Exact match: share of texts whose tokens all come back, with a 95% Wilson interval. Token accuracy: share of
+reference tokens (end token counted, padding not) that stand at their place in the output. Teacher-forced figures say so
+in their name. The last line of the output is one JSON object.
 """
 
 import argparse
@@ -49,13 +49,14 @@ def score(references: Sequence[Sequence[int]], predictions: Sequence[Sequence[in
 @torch.no_grad()
 def reconstruct(model: WheelerTextAutoencoder, data: TokenDataset, indices: Sequence[int], path: str = "grid",
                 batch_size: int = 64, progress: bool = False) -> tuple[list[list[int]], list[list[int]]]:
-    """(references, predictions) of the texts `data[i]`, as token ids, both closed by the end token where there is one."""
+    """(references, predictions) of the texts `data[i]`, as token ids, closed by the end token if there is one."""
     if path not in PATHS:
         raise ValueError(f"path = {path!r} must be one of {', '.join(PATHS)}")
     device, limit, eos = model.encoder.embedding.weight.device, model.config.max_seq_len, model.config.eos_token_id
     references, predictions = [], []
     by_length = sorted(indices, key=lambda i: int(data.lengths[i]))           # decoding stops at the longest of a batch
-    for start in tqdm(range(0, len(by_length), batch_size), desc=f"reading the {path}", disable=not progress, leave=False):
+    starts = range(0, len(by_length), batch_size)
+    for start in tqdm(starts, desc=f"reading the {path}", disable=not progress, leave=False):
         rows = by_length[start : start + batch_size]
         ids, mask = data.batch(rows)
         grid = model.encode(ids.to(device), mask.to(device))
@@ -86,8 +87,8 @@ def teacher_forced(model: WheelerTextAutoencoder, data: TokenDataset, indices: S
 
 
 def probe_texts(kind: str, n: int, stories: Sequence[str], seed: int = 0) -> list[str]:
-    """n texts unlike any story: "random" draws 5 to 30 words of the stories in random order, "unusual" 3 to 12 pieces that
-    are made-up names, numbers, accented words, emoji, other scripts and code."""
+    """n texts unlike any story: "random" draws 5 to 30 words of the stories in random order, "unusual" 3 to 12 pieces
+    that are made-up names, numbers, accented words, emoji, other scripts and code."""
     rng = np.random.default_rng([seed, TEXTS.index(kind)])
     if kind == "random":
         words = sorted({word for story in stories for word in story.split()})
@@ -102,7 +103,8 @@ def probe_texts(kind: str, n: int, stories: Sequence[str], seed: int = 0) -> lis
                        for _ in range(rng.integers(3, 9)))
 
     makers = (name, accented, lambda: str(rng.integers(10 ** rng.integers(1, 7))),
-              lambda: str(rng.choice(list("😀🐉🌧🦊🍎🚀👑🐢❤🎈🧸🦄"))), lambda: f"x_{rng.integers(99)} = f({name().lower()})",
+              lambda: str(rng.choice(list("😀🐉🌧🦊🍎🚀👑🐢❤🎈🧸🦄"))),
+              lambda: f"x_{rng.integers(99)} = f({name().lower()})",
               lambda: "".join(rng.choice(list("абвгдежзиклмнопрстуф"), rng.integers(3, 7))),
               lambda: "".join(rng.choice(list("日月山川田人口車門火水木金土"), rng.integers(1, 4))))
     return [" ".join(makers[rng.integers(len(makers))]() for _ in range(rng.integers(3, 13))) for _ in range(n)]
@@ -117,7 +119,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--paths", nargs="+", choices=PATHS, default=list(PATHS), help="what the text is read from")
     parser.add_argument("--batch_size", type=int, default=64, help="texts decoded at once")
     parser.add_argument("--seed", type=int, default=0, help="seed of the random and unusual texts")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda, cuda:1 ...")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda ...")
     args = parser.parse_args(argv)
     try:
         model = WheelerTextAutoencoder.load_from_checkpoint(args.checkpoint, map_location=args.device)

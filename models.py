@@ -112,11 +112,11 @@ def rotate(x: Tensor, rope: Tensor) -> Tensor:
     return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
 
 
-def token_code(vocab_size: int, bits: int) -> Tensor:
+def token_code(vocab_size: int, bits: int) -> tuple[Tensor, int]:
     """(vocab_size, bits) float32 of -1 and +1: a binary linear code of the token ids, all rows different.
 
-    bits must be at least log2(vocab_size). Of a few random generator matrices the one with the largest least distance is
-    taken: 2 of 16 bits for 8,192 ids, about 20 of 64.
+    bits must be at least log2(vocab_size). Of a few random generator matrices the one with the largest least distance
+    is taken: 2 of 16 bits for 8,192 ids, about 20 of 64. Also returns that distance.
     """
     k = max(1, (vocab_size - 1).bit_length())
     ids = (torch.arange(2**k)[:, None] >> torch.arange(k)) & 1                # (2^k, k)
@@ -128,7 +128,7 @@ def token_code(vocab_size: int, bits: int) -> Tensor:
         distance = int(words[1:].sum(1).min())                                # linear: least weight = least distance
         if distance > best_distance:
             best, best_distance = words[:, torch.randperm(bits, generator=random)], distance
-    return 2.0 * best[:vocab_size] - 1.0
+    return 2.0 * best[:vocab_size] - 1.0, best_distance
 
 
 def linear(n_in: int, n_out: int) -> nn.Linear:
@@ -387,8 +387,8 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
         - vocabulary: the head is the encoder's embedding table; rows of rms 0.125 give a token 0.125 D in logits
           against 0.125 sqrt(D) of noise for the others.
         - frame: half of an embedding's variance is a binary code of the token id (`token_code`) in m = min(p*p, D/2)
-          directions, the other half is random. The frame shows the code, a cell a bit, saturated to +-0.96; the lift puts
-          it back, and the head takes the token with most agreeing bits. Where p*p cells are too few for a bit each
+          directions, the other half is random. The frame shows the code, a cell a bit, saturated to +-0.96; the lift
+          puts it back, and the head takes the token with most agreeing bits. Where p*p cells are too few for a bit each
           (p*p < log2 V), the frame starts at random.
         """
         c = self.config
@@ -441,14 +441,17 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
         if 2**m < c.vocab_size:
             return
         # Orthonormal directions without a mean, which layer norm would take away: basis[:m] for the code.
-        basis = torch.linalg.qr(torch.cat([torch.ones(c.d_model, 1), torch.randn(c.d_model, c.d_model - 1)], 1))[0].T[1:]
+        random = torch.randn(c.d_model, c.d_model - 1)
+        basis = torch.linalg.qr(torch.cat([torch.ones(c.d_model, 1), random], 1))[0].T[1:]            # (D - 1, D)
         amplitude = math.sqrt(c.d_model / 2 / m)                              # of a bit, in latents of unit rms
-        bits, table = token_code(c.vocab_size, m), self.encoder.embedding.weight
+        (bits, distance), table = token_code(c.vocab_size, m), self.encoder.embedding.weight
         rest = math.sqrt(c.d_model / 2 / (c.d_model - 1 - m))
         noise = torch.randn(len(table), c.d_model - 1 - m)
         table.copy_(0.125 * rest * noise @ basis[m:])
         table[: c.vocab_size] += 0.125 * amplitude * bits @ basis[:m]
         self.encoder.blank.copy_(amplitude * basis[:m].sum(0) + rest * noise[0] @ basis[m:])    # no text: all cells +1
+        # Lifted latents give 0.125 D / (sqrt(2) m) logits a bit: the nearest other token shall be 12 logits behind.
+        nn.init.constant_(self.decoder.norm_out.weight, max(1.0, 12 / (2 * distance * 0.125 * c.d_model / 2**0.5 / m)))
         # Cell j shows bit j mod m. A linear map through an MLP: gelu(x) - gelu(-x) = x, so up = [A, -A] and
         # down = [B, -B] give B A.
         show = F.pad(torch.eye(m).repeat(-(-cells // m), 1)[:cells], (0, 0, 0, frame.width - cells))       # (width, m)

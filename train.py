@@ -1,13 +1,13 @@
 """Train the Wheeler text autoencoder.
 
-    python train.py --dataset sample --grid_size 32 --d_model 128 --max_seq_len 64 --max_steps 300     # a minute on a CPU
+    python train.py --dataset sample --grid_size 32 --d_model 128 --max_seq_len 64 --max_steps 100  # a minute
     python train.py                                           # TinyStories from the hub, the default 21M model
     python train.py --batch_size 64 --grid_size 64 --d_model 256 --epochs 10 --fp16                    # on a GPU
     python train.py --resume                                  # go on where checkpoints/last.pt stopped, with its flags
     python train.py --plot checkpoints                        # curves of a run as a PNG
 
-Writes <output_dir>/last.pt and best.pt (lowest validation loss), metrics.jsonl (one JSON object a line) and run.json (flags,
-commit, versions). Every step decodes a share of the batch from the frame alone, the rest from the grid.
+Writes <output_dir>/last.pt and best.pt (lowest validation loss), metrics.jsonl (one JSON object a line) and run.json
+(flags, commit, versions). Every step decodes a share of the batch from the frame alone, the rest from the grid.
 """
 
 import argparse
@@ -43,15 +43,15 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--d_model", type=int, default=c.d_model, help="channels of a grid cell, width of the model")
     group.add_argument("--patch_size", type=int, default=None,
                        help="side of a patch, cells; default: the largest with a patch for every token")
-    group.add_argument("--max_seq_len", type=int, default=c.max_seq_len, help="tokens of the longest text, end token counted")
-    group.add_argument("--encoder_layers", type=int, default=c.encoder_layers, help="self-attention layers over the text")
+    group.add_argument("--max_seq_len", type=int, default=c.max_seq_len, help="tokens of the longest text")
+    group.add_argument("--encoder_layers", type=int, default=c.encoder_layers, help="layers over the text")
     group.add_argument("--grid_layers", type=int, default=c.grid_layers, help="self-attention layers over the patches")
     group.add_argument("--decoder_layers", type=int, default=c.decoder_layers, help="layers of the decoder")
     group.add_argument("--num_heads", type=int, default=None, help="attention heads; default: d_model / 64")
     group.add_argument("--dropout", type=float, default=c.dropout, help="probability, 0 = off")
     group.add_argument("--aligned_start", action=argparse.BooleanOptionalAction, default=c.aligned_start,
                        help="start as an identity from token to patch to token; off: the usual random start")
-    group.add_argument("--vocab_size", type=int, default=c.vocab_size, help="entries of a tokenizer trained on the data")
+    group.add_argument("--vocab_size", type=int, default=c.vocab_size, help="size of a tokenizer trained here")
     group.add_argument("--tokenizer", default=None, help="folder or hub name; default: train one on the data")
     add_data_flags(parser)
     group = parser.add_argument_group("training")
@@ -71,16 +71,16 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--device", default=None, help="cpu, cuda, cuda:1 ...; default: a GPU if there is one")
     group.add_argument("--fp16", action="store_true", help="float16 autocast with loss scaling")
     group.add_argument("--bf16", action="store_true", help="bfloat16 autocast")
-    group.add_argument("--compile", action=argparse.BooleanOptionalAction, default=False, help="torch.compile the model")
+    group.add_argument("--compile", action=argparse.BooleanOptionalAction, default=False, help="torch.compile")
     group.add_argument("--num_workers", type=int, default=0, help="processes that prepare batches")
     group = parser.add_argument_group("watching and saving")
     group.add_argument("--output_dir", default="checkpoints", help="folder for checkpoints and logs")
     group.add_argument("--resume", nargs="?", const="", default=None, metavar="CHECKPOINT",
-                       help="go on from a checkpoint, default <output_dir>/last.pt, with its flags where none are given")
-    group.add_argument("--eval_every", type=int, default=500, help="steps between evaluations, -1 = only first and last")
+                       help="go on from a checkpoint (default <output_dir>/last.pt) with its flags where none is given")
+    group.add_argument("--eval_every", type=int, default=500, help="steps between evaluations, -1 = first and last")
     group.add_argument("--eval_samples", type=int, default=128, help="unseen texts an evaluation reads back")
     group.add_argument("--show_samples", type=int, default=3, help="of these, how many are printed")
-    group.add_argument("--save_every", type=int, default=500, help="steps between saves of last.pt, -1 = only at the end")
+    group.add_argument("--save_every", type=int, default=500, help="steps between saves of last.pt, -1 = at the end")
     group.add_argument("--log_every", type=int, default=10, help="steps between lines of metrics.jsonl")
     group.add_argument("--wandb", action="store_true", help="also log to Weights & Biases")
     group.add_argument("--wandb_project", default="wheeler-ai", help="project name there")
@@ -110,7 +110,7 @@ def check_flags(args: argparse.Namespace) -> None:
 
 
 def get_lr(step: int, args: argparse.Namespace, total_steps: int) -> float:
-    """Learning rate of optimizer step 0, 1, ...: linear warm-up, then cosine down to a tenth. A pure function of step."""
+    """Learning rate of optimizer step 0, 1, ...: linear warm-up, then cosine to a tenth. Pure function of step."""
     if step < args.warmup_steps:
         return args.lr * (step + 1) / args.warmup_steps
     progress = min(1.0, (step - args.warmup_steps) / max(1, total_steps - args.warmup_steps))
@@ -181,7 +181,7 @@ def plot(runs: list[str], path: Path) -> None:
         except (OSError, json.JSONDecodeError) as error:
             raise UsageError(f"--plot {run}: no readable metrics.jsonl ({error})") from None
         train, evals = [r for r in rows if "loss" in r], [r for r in rows if "grid/exact_match" in r]
-        axes[0].plot([r["step"] for r in train], [r["loss"] for r in train], color=f"C{i}", lw=0.8, label=Path(run).name)
+        axes[0].plot([r["step"] for r in train], [r["loss"] for r in train], f"C{i}", lw=0.8, label=Path(run).name)
         for path_name, style in zip(PATHS, ("-", "--"), strict=True):
             for axis, metric in zip(axes[1:], ("token_accuracy", "exact_match"), strict=True):
                 axis.plot([r["step"] for r in evals], [r[f"{path_name}/{metric}"] for r in evals], style, color=f"C{i}",
@@ -255,20 +255,20 @@ def train(args: argparse.Namespace, checkpoint: dict | None) -> None:
     model.to(device).train()
     optimizer = make_optimizer(model, args)
     if args.batch_size > len(data):
-        print(f"--batch_size {args.batch_size} is more than the {len(data)} training texts: it is {len(data)} in this run")
+        print(f"--batch_size {args.batch_size} is more than the {len(data)} training texts: this run takes {len(data)}")
         args.batch_size = len(data)
     batches = lambda epoch: EpochBatches(data, args.batch_size, args.seed, epoch, args.random_text_share)
     steps_per_epoch = len(batches(0)) // args.accumulation_steps
     if steps_per_epoch < 1:
-        raise UsageError(f"--accumulation_steps {args.accumulation_steps} x --batch_size {args.batch_size} is more than "
-                         f"the {len(data)} training texts")
+        raise UsageError(f"--accumulation_steps {args.accumulation_steps} x --batch_size {args.batch_size} is more "
+                         f"than the {len(data)} training texts")
     total_steps = args.max_steps if args.max_steps > 0 else args.epochs * steps_per_epoch
     step, best, skipped = 0, math.inf, 0
     if checkpoint is not None:
         state = checkpoint["training"]
         if state["data_key"] != data.key:
-            raise UsageError("the data set is not the one that the checkpoint was trained on: its texts, --max_seq_len, "
-                             "--long_texts or --max_train_samples differ")
+            raise UsageError("the data set is not the one that the checkpoint was trained on: its texts, "
+                             "--max_seq_len, --long_texts or --max_train_samples differ")
         optimizer.load_state_dict(state["optimizer"])
         if args.fp16 and state["scaler"]:
             scaler.load_state_dict(state["scaler"])
@@ -288,11 +288,11 @@ def train(args: argparse.Namespace, checkpoint: dict | None) -> None:
           f"data        {args.dataset}: {len(data):,} texts to train on, {len(unseen):,} unseen; longest kept: "
           f"{c.max_seq_len} tokens")
     if data.texts_cut or unseen.texts_cut:
-        print(f"            {data.texts_cut:,} training and {unseen.texts_cut:,} unseen texts are longer and were CUT there "
-              "(--max_seq_len, --long_texts)")
+        print(f"            {data.texts_cut:,} training and {unseen.texts_cut:,} unseen texts are longer and were CUT "
+              "there (--max_seq_len, --long_texts)")
     print(f"run         steps {step:,} to {total_steps:,} ({total_steps / steps_per_epoch:.1f} epochs), "
-          f"{args.batch_size * args.accumulation_steps} texts and about {tokens_per_step:,.0f} tokens a step, {frame_rows} of "
-          f"{args.batch_size} decoded from the frame")
+          f"{args.batch_size * args.accumulation_steps} texts and about {tokens_per_step:,.0f} tokens a step, "
+          f"{frame_rows} of {args.batch_size} decoded from the frame")
     (out / "run.json").write_text(json.dumps({
         "flags": vars(args), "config": vars(c), "parameters": parameters, "commit": git_commit(), "device": name,
         "torch": torch.__version__, "python": sys.version.split()[0], "data_key": data.key}, indent=1))
@@ -345,7 +345,7 @@ def train(args: argparse.Namespace, checkpoint: dict | None) -> None:
     # -- loop
     if step == 0:
         evaluate()
-    started, started_at, announced, losses = time.monotonic(), step, False, []
+    started, started_at, announced = time.monotonic(), step, False
     bar = tqdm(total=total_steps, initial=step, unit="step", dynamic_ncols=True, disable=None)
     try:
         while step < total_steps:
@@ -379,8 +379,8 @@ def train(args: argparse.Namespace, checkpoint: dict | None) -> None:
                 if step % args.log_every == 0 or step == total_steps:
                     loss_value = float(loss_sum)
                     if not math.isfinite(loss_value):
-                        raise UsageError(f"the loss is {loss_value} at step {step}: nothing was saved since the last save; "
-                                         "lower --lr, or use --bf16 instead of --fp16")
+                        raise UsageError(f"the loss is {loss_value} at step {step}: nothing was saved since the last "
+                                         "save; lower --lr, or use --bf16 instead of --fp16")
                     elapsed = time.monotonic() - started
                     speed = (step - started_at) / elapsed
                     row = {"step": step, "loss": loss_value, "lr": lr, "grad_norm": float(norm),
@@ -391,8 +391,8 @@ def train(args: argparse.Namespace, checkpoint: dict | None) -> None:
                     bar.set_postfix(loss=f"{loss_value:.4f}", lr=f"{lr:.1e}", tok_s=f"{row['tokens_per_s']:,.0f}")
                     if not announced and step - started_at >= 20:
                         announced = True
-                        tqdm.write(f"speed       {row['ms_per_step']:.0f} ms a step, {row['tokens_per_s']:,.0f} tokens/s: about "
-                                   f"{duration(steps_per_epoch / speed)} an epoch, "
+                        tqdm.write(f"speed       {1000 / speed:.0f} ms a step, {speed * tokens_per_step:,.0f} "
+                                   f"tokens/s: about {duration(steps_per_epoch / speed)} an epoch, "
                                    f"{duration((total_steps - step) / speed)} to go, evaluations not counted")
                 if step == total_steps or (args.eval_every > 0 and step % args.eval_every == 0):
                     before = time.monotonic()
