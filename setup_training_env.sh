@@ -383,9 +383,11 @@ if gpu:
         report("device", False, f"torch sees no GPU: {hint}; --backend cpu trains on the CPU instead")
     else:
         facts = torch.cuda.get_device_properties(0)
-        arch = getattr(facts, "gcnArchName", "").split(":")[0]
-        report("device", True, f"{facts.name} {arch}".rstrip() + f", {facts.total_memory / 2**30:.1f} GiB")
-        if arch and arch not in torch.cuda.get_arch_list():
+        # Under CUDA gcnArchName repeats the name of the card. A CUDA chip also runs the code of its older relatives, so
+        # only for ROCm does a missing entry in the list mean something.
+        arch = facts.gcnArchName.split(":")[0] if backend == "rocm" else f"sm_{facts.major}{facts.minor}"
+        report("device", True, f"{facts.name} ({arch}), {facts.total_memory / 2**30:.1f} GiB")
+        if backend == "rocm" and arch not in torch.cuda.get_arch_list():
             print(f"note: {arch} is not among the chips of this torch: {' '.join(torch.cuda.get_arch_list())}")
     if failed:
         sys.exit(1)
