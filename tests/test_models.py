@@ -1,0 +1,456 @@
+"""Laws of the model: shapes, padding, causality, cache, aligned start, checkpoints, bad input. Tiny sizes, seeded."""
+
+import json
+import math
+import subprocess
+import sys
+import warnings
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from models import WheelerConfig, WheelerTextAutoencoder, read_checkpoint, token_code
+from tokenizer import tokenizer_from_dict, tokenizer_to_dict, train_tokenizer
+
+TEXTS = ["Once upon a time there was a rabbit.", "", "The rabbit ran home. “Where is Zoë?” said the fox.", "A red hat"]
+TINY = dict(vocab_size=320, grid_size=16, d_model=64, max_seq_len=16, encoder_layers=1, grid_layers=1, decoder_layers=2)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer(TEXTS * 4, 320)
+
+
+@pytest.fixture
+def model(tokenizer):
+    torch.manual_seed(0)
+    return WheelerTextAutoencoder(WheelerConfig(**TINY), tokenizer).eval()
+
+
+@pytest.fixture
+def scrambled(model):
+    """A model away from its start: every branch is alive, so that laws of attention and caching are really tested."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+def random_ids(rows: int, length: int) -> torch.Tensor:
+    return torch.randint(3, 320, (rows, length), generator=torch.Generator().manual_seed(2))
+
+
+# ---- the user's view ------------------------------------------------------------------------------------------------
+
+
+def test_the_steps_after_training(model, tmp_path):
+    torch.save(model.to_checkpoint(), tmp_path / "best.pt")
+    model = WheelerTextAutoencoder.load_from_checkpoint(tmp_path / "best.pt")
+    grid = model.encode("A red hat")
+    assert grid.shape == (1, 16, 16, 64) and grid.dtype == torch.float32
+    frame = model.get_grid_as_image(grid)
+    assert frame.shape == (1, 16, 16) and frame.dtype == torch.float32 and frame.abs().max() <= 1
+    tokenizer = model.tokenizer
+    text = model.decode(grid, start_token_id=tokenizer.bos_token_id, end_token_id=tokenizer.eos_token_id)
+    assert text == "A red hat"
+    assert model.decode(model.set_grid_from_image(frame)) == "A red hat"
+    assert model.decode(grid[0]) == "A red hat"
+
+
+def test_several_texts_and_the_empty_one(model):
+    short = [text[:14] for text in TEXTS]
+    grids = model.encode(short)
+    assert grids.shape == (4, 16, 16, 64)
+    assert model.decode(grids) == short
+    assert model.decode(model.set_grid_from_image(model.get_grid_as_image(grids))) == short
+
+
+def test_the_default_model_has_the_documented_size():
+    model = WheelerTextAutoencoder(WheelerConfig())
+    parameters = sum(p.numel() for p in model.parameters())
+    assert 20e6 <= parameters <= 22e6
+    ids = torch.randint(3, 8192, (2, 12))
+    with torch.no_grad():
+        logits, grid = model(ids, torch.ones(2, 12))
+    assert logits.shape == (2, 12, 8192) and grid.shape == (2, 64, 64, 256)
+    assert (logits.argmax(-1) == ids).all()
+
+
+def test_import_is_light_and_silent():
+    code = ("import sys, models; heavy = {'transformers', 'datasets', 'wandb', 'numba', 'scipy'} & set(sys.modules);"
+            "assert not heavy, heavy; import torch; assert not torch.cuda.is_initialized()")
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == "" and result.stderr == ""
+
+
+# ---- laws -----------------------------------------------------------------------------------------------------------
+
+
+def test_documented_shapes_of_the_parts(scrambled):
+    ids, mask = random_ids(3, 9), torch.ones(3, 9, dtype=torch.bool)
+    latents = scrambled.encoder(ids, mask)
+    assert latents.shape == (3, 16, 64)
+    assert scrambled.patches.to_grid(latents).shape == (3, 16, 16, 64)
+    assert scrambled.frame.to_frame(latents).shape == (3, 16, 16)
+    assert scrambled.frame.from_frame(torch.zeros(3, 16, 16)).shape == (3, 16, 64)
+    context = scrambled.decoder.context(latents)
+    assert len(context) == 2 and context[0][0].shape == context[0][1].shape == (3, 1, 16, 64)
+    assert scrambled.decoder(ids, latents).shape == (3, 9, 64)
+
+
+def test_a_patch_is_where_the_grid_says(scrambled):
+    """Cell (i, j) of the grid belongs to patch (i // p, j // p): changing one latent changes that square only."""
+    latents = torch.randn(1, 16, 64)
+    changed = latents.clone()
+    changed[0, 6] += 1                                                        # row 1, column 2 of 4 x 4 patches
+    difference = (scrambled.patches.to_grid(latents) - scrambled.patches.to_grid(changed)).abs().sum(-1)[0]
+    inside = torch.zeros(16, 16, dtype=torch.bool)
+    inside[4:8, 8:12] = True
+    assert ((difference > 0) == inside).all()
+    difference = (scrambled.frame.to_frame(latents) - scrambled.frame.to_frame(changed)).abs()[0]
+    assert difference[inside].max() > 0 and difference[~inside].max() == 0
+
+
+def test_padding_changes_nothing(scrambled):
+    ids = random_ids(2, 7)
+    padded = F.pad(ids, (0, 9), value=5)                                      # a real token: only the mask says padding
+    mask = torch.arange(16).expand(2, 16) < 7
+    grid = scrambled.encode(ids)
+    assert torch.allclose(grid, scrambled.encode(padded, mask), atol=1e-5)
+    assert not torch.allclose(grid, scrambled.encode(padded), atol=1e-2)
+    logits, _ = scrambled(ids)
+    assert torch.allclose(logits, scrambled(padded, mask)[0][:, :7], atol=1e-4)
+
+
+def test_a_text_never_depends_on_its_batch(scrambled):
+    texts = [text[:14] for text in TEXTS]
+    together = scrambled.encode(texts)
+    frames = scrambled.get_grid_as_image(together)
+    for i, text in enumerate(texts):
+        alone = scrambled.encode(text)
+        assert torch.allclose(alone[0], together[i], atol=1e-5)
+        assert torch.allclose(scrambled.get_grid_as_image(alone)[0], frames[i], atol=1e-5)
+
+
+def test_a_later_token_never_changes_an_earlier_logit(scrambled):
+    latents, ids = torch.randn(1, 16, 64), random_ids(1, 10)
+    changed = ids.clone()
+    changed[0, 6:] = 7
+    before, after = scrambled.decoder(ids, latents), scrambled.decoder(changed, latents)
+    assert torch.allclose(before[:, :6], after[:, :6], atol=1e-6)
+    assert (before[:, 6:] - after[:, 6:]).abs().amax(-1).min() > 1e-3
+
+
+def test_teacher_forcing_is_shifted_by_bos(scrambled):
+    ids = random_ids(2, 6)
+    latents = scrambled.encoder(ids, torch.ones_like(ids, dtype=torch.bool))
+    latents = scrambled.patches.from_grid(scrambled.patches.to_grid(latents))
+    inputs = torch.cat([torch.full((2, 1), scrambled.config.bos_token_id), ids[:, :-1]], 1)
+    assert torch.allclose(scrambled(ids)[0], scrambled.head(scrambled.decoder(inputs, latents)), atol=1e-5)
+
+
+def test_frame_rows_are_read_from_the_frame_alone(scrambled):
+    ids = random_ids(3, 8)
+    logits, grid = scrambled(ids, frame_rows=2)
+    lifted = scrambled.set_grid_from_image(scrambled.get_grid_as_image(grid[:2]))
+    inputs = F.pad(ids[:, :-1], (1, 0), value=0)
+    from_frame = scrambled.head(scrambled.decoder(inputs[:2], scrambled.patches.from_grid(lifted)))
+    assert torch.allclose(logits[:2], from_frame, atol=1e-4)
+    assert torch.allclose(logits[2:], scrambled(ids)[0][2:], atol=1e-4)
+    blank = scrambled(ids, frame_rows=2, dynamics=torch.zeros_like)[0]
+    assert not torch.allclose(blank[:2], logits[:2], atol=1e-2) and torch.allclose(blank[2:], logits[2:], atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_cached_decoding_equals_full_decoding(scrambled, rows):
+    grid = torch.randn(rows, 16, 16, 64)
+    cached, full = (scrambled.decode(grid, use_cache=use, return_ids=True) for use in (True, False))
+    assert cached == full and len({tuple(row) for row in cached}) == rows
+    latents, ids = scrambled.patches.from_grid(grid), random_ids(rows, 16)
+    context = scrambled.decoder.context(latents)
+    caches = [torch.full((2, rows, 1, 16, 64), torch.nan) for _ in scrambled.decoder.layers]
+    steps = torch.cat([scrambled.decoder.step(ids[:, t : t + 1], context, caches, t) for t in range(16)], 1)
+    assert torch.allclose(steps, scrambled.decoder(ids, latents), atol=1e-4)
+
+
+def test_fused_attention_equals_the_formula(scrambled):
+    from models import rotate
+
+    layer, x = scrambled.decoder.layers[0], torch.randn(2, 9, 64)
+    rope = scrambled.decoder.rope
+    q, k, v = layer.self_attention.heads(x)
+    q, k = rotate(q, rope[:, :9]), rotate(k, rope[:, :9])
+    scores = (q @ k.transpose(-1, -2) / math.sqrt(64)).masked_fill(~torch.ones(9, 9).tril().bool(), -math.inf)
+    by_hand = layer.self_attention.out((scores.softmax(-1) @ v)[:, 0])        # one head
+    assert torch.allclose(layer.self_attention(x, rope, causal=True), by_hand, atol=1e-5)
+
+
+def test_every_row_stops_at_its_own_end(model):
+    ids = random_ids(3, 16)
+    ids[0, 4], ids[1, 9], ids[2, 15] = 1, 1, 1
+    assert [len(row) for row in model.decode(model.encode(ids), return_ids=True)] == [4, 9, 15]
+    no_end = random_ids(1, 16)
+    assert model.decode(model.encode(no_end), return_ids=True) == no_end.tolist()    # never past its positions
+    assert model.decode(model.encode(no_end), return_ids=True, max_length=5) == no_end[:, :5].tolist()
+
+
+def test_sampling(scrambled):
+    grid = torch.randn(4, 16, 16, 64)
+    seeded = lambda seed: torch.Generator().manual_seed(seed)
+    run = lambda seed, **kw: scrambled.decode(grid, return_ids=True, generator=seeded(seed), **kw)
+    assert run(0, temperature=1.0) == run(0, temperature=1.0) != run(1, temperature=1.0)
+    greedy = scrambled.decode(grid, return_ids=True)
+    assert run(3, temperature=1.0, top_k=1) == greedy == run(4, temperature=1.0, top_p=1e-6) == run(5, temperature=1e-4)
+    logits = torch.tensor([[2.0, 1.0, 0.0, -1.0]]).repeat(4000, 1)
+    counts = torch.bincount(scrambled._choose(logits, 1.0, 0, 1.0, seeded(0)), minlength=4) / 4000
+    assert torch.allclose(counts, logits[0].softmax(-1), atol=0.03)
+    assert scrambled._choose(logits, 1.0, 2, 1.0, None).max() == 1
+    assert scrambled._choose(logits, 1.0, 0, 0.8, None).max() == 1            # 0.64 < 0.8 <= 0.64 + 0.24
+
+
+def test_every_constructor_argument_has_an_effect():
+    base = WheelerTextAutoencoder(WheelerConfig(**TINY))
+    count = lambda m: sum(p.numel() for p in m.parameters())
+    for change in (dict(vocab_size=400), dict(grid_size=32), dict(d_model=128), dict(patch_size=2),
+                   dict(max_seq_len=12), dict(encoder_layers=2), dict(grid_layers=2), dict(decoder_layers=1)):
+        assert count(WheelerTextAutoencoder(WheelerConfig(**TINY | change))) != count(base), change
+    ids = random_ids(2, 8)
+    outputs = {}
+    for name, change in dict(base={}, heads=dict(num_heads=2), start=dict(aligned_start=False)).items():
+        torch.manual_seed(0)
+        outputs[name] = WheelerTextAutoencoder(WheelerConfig(**TINY | change))(ids)[0]
+    assert not torch.allclose(outputs["base"], outputs["heads"])
+    assert not torch.allclose(outputs["base"], outputs["start"])
+    torch.manual_seed(0)
+    dropping = WheelerTextAutoencoder(WheelerConfig(**TINY, dropout=0.5)).train()
+    assert not torch.allclose(dropping(ids)[0], dropping(ids)[0])
+    assert torch.allclose(dropping.eval()(ids)[0], outputs["base"], atol=1e-5)
+    for name, value in dict(bos_token_id=9, eos_token_id=8, pad_token_id=7).items():
+        assert getattr(WheelerConfig(**TINY | {name: value}), name) == value
+
+
+def test_patch_size_is_the_largest_with_a_patch_for_every_token():
+    for grid, length, patch in ((64, 256, 4), (32, 256, 2), (32, 64, 4), (64, 64, 8), (32, 16, 8), (32, 2000, 1),
+                                (6, 9, 2)):
+        assert WheelerConfig(grid_size=grid, max_seq_len=length).patch_size == patch
+
+
+# ---- aligned start --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("change", [{}, dict(grid_size=64, max_seq_len=64, d_model=128), dict(grid_size=32)])
+def test_aligned_start_copies_any_tokens(change):
+    """Random tokens through grid and frame, also when the frame is cut to one bit a cell; the usual start cannot."""
+    torch.manual_seed(0)
+    config = WheelerConfig(**TINY | change)
+    model, ids = WheelerTextAutoencoder(config).eval(), random_ids(8, config.max_seq_len)
+    grid = model.encode(ids)
+    assert model.decode(grid, return_ids=True) == ids.tolist()
+    frame = model.get_grid_as_image(grid)
+    assert frame.abs().min() > 0.9
+    assert model.decode(model.set_grid_from_image(frame.sign()), return_ids=True) == ids.tolist()
+    assert F.cross_entropy(model(ids, frame_rows=8)[0].flatten(0, 1), ids.flatten()) < 0.1
+    usual = WheelerTextAutoencoder(WheelerConfig(**TINY | change, aligned_start=False)).eval()
+    read = usual.decode(usual.encode(ids), return_ids=True)
+    assert not any(out == reference for out, reference in zip(read, ids.tolist(), strict=True))
+
+
+def test_aligned_start_where_a_patch_is_too_small_for_a_code():
+    """2 x 2 cells cannot hold 9 bits: the grid starts aligned, the frame at random."""
+    torch.manual_seed(0)
+    model, ids = WheelerTextAutoencoder(WheelerConfig(**TINY | dict(grid_size=8))).eval(), random_ids(4, 16)
+    assert model.config.patch_size == 2
+    assert model.decode(model.encode(ids), return_ids=True) == ids.tolist()
+
+
+def test_blank_patches_are_white(model):
+    frame = model.get_grid_as_image(model.encode(""))[0]                      # the end token in patch 0, no more
+    assert frame[4:].min() > 0.9 and frame[:4, 4:].min() > 0.9
+
+
+def test_token_code():
+    for vocab_size, bits, least in ((8192, 16, 2), (8192, 64, 16), (300, 9, 1), (2, 1, 1)):
+        code, distance = token_code(vocab_size, bits)
+        assert code.shape == (vocab_size, bits) and set(code.unique().tolist()) == {-1.0, 1.0} and distance >= least
+        some = code[:512]
+        apart = (bits - some @ some.T) / 2 + bits * torch.eye(len(some))
+        assert apart.min() >= distance
+    assert (token_code(50, 12)[0] == token_code(50, 12)[0]).all()
+
+
+def test_one_batch_overfits_without_the_aligned_start():
+    torch.manual_seed(0)
+    model = WheelerTextAutoencoder(WheelerConfig(**TINY, aligned_start=False)).train()
+    ids = random_ids(4, 8)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    for _ in range(150):
+        loss = F.cross_entropy(model(ids, frame_rows=2)[0].flatten(0, 1), ids.flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.1
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for name, p in model.named_parameters()
+               if name != "encoder.blank"), "a parameter without a gradient"
+
+
+# ---- checkpoints and the hub ----------------------------------------------------------------------------------------
+
+
+def test_checkpoint_round_trip(scrambled, tmp_path):
+    torch.save(scrambled.to_checkpoint(), tmp_path / "a.pt")
+    loaded = WheelerTextAutoencoder.load_from_checkpoint(tmp_path / "a.pt", map_location="cpu")
+    assert not loaded.training and loaded.config == scrambled.config
+    for name, value in scrambled.state_dict().items():
+        assert torch.equal(value, loaded.state_dict()[name]), name
+    assert tokenizer_to_dict(loaded.tokenizer) == tokenizer_to_dict(scrambled.tokenizer)
+
+
+def test_save_pretrained_round_trip(scrambled, tmp_path, capsys):
+    scrambled.save_pretrained(tmp_path / "hub")
+    names = {path.name for path in (tmp_path / "hub").iterdir()}
+    assert {"model.safetensors", "config.json", "tokenizer.json"} <= names
+    loaded = WheelerTextAutoencoder.from_pretrained(tmp_path / "hub")
+    assert loaded.config == scrambled.config and not loaded.training
+    assert torch.equal(loaded.encode("A hat"), scrambled.encode("A hat"))
+    assert loaded.tokenizer("A <|eos|> hat").input_ids == scrambled.tokenizer("A <|eos|> hat").input_ids
+
+
+def test_bad_checkpoints_are_clear_errors(model, tmp_path):
+    load = WheelerTextAutoencoder.load_from_checkpoint
+    with pytest.raises(FileNotFoundError, match="no checkpoint at .*train.py"):
+        load(tmp_path / "none.pt")
+    (tmp_path / "text.pt").write_text("hello")
+    with pytest.raises(ValueError, match="not a readable checkpoint"):
+        load(tmp_path / "text.pt")
+    torch.save({"weights": 1}, tmp_path / "foreign.pt")
+    with pytest.raises(ValueError, match="not a Wheeler checkpoint"):
+        load(tmp_path / "foreign.pt")
+    good = model.to_checkpoint()
+    for name, value, message in (("format_version", 99, "format version 99"), ("config", {"depth": 3}, "depth"),
+                                 ("config", good["config"] | {"d_model": 128}, "does not fit")):
+        torch.save(good | {name: value}, tmp_path / "bad.pt")
+        with pytest.raises(ValueError, match=message):
+            load(tmp_path / "bad.pt")
+    torch.save(good, tmp_path / "whole.pt")
+    data = (tmp_path / "whole.pt").read_bytes()
+    (tmp_path / "half.pt").write_bytes(data[: len(data) // 2])
+    with pytest.raises(ValueError, match="not a readable checkpoint"):
+        load(tmp_path / "half.pt")
+
+
+def test_loading_never_runs_code(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (exec, ("raise SystemExit('ran')",))
+
+    torch.save({"format_version": 1, "config": {}, "model": Evil()}, tmp_path / "evil.pt")
+    with pytest.raises(ValueError, match="not a readable checkpoint"):
+        read_checkpoint(tmp_path / "evil.pt")
+
+
+def test_tokenizer_survives_as_plain_strings(tokenizer):
+    state = json.loads(json.dumps(tokenizer_to_dict(tokenizer)))
+    again = tokenizer_from_dict(state)
+    for text in (*TEXTS, "日本 😀 é́ \n\t <|eos|><|pad|> \x00", "don't , stop . now"):
+        ids = again(text).input_ids
+        assert ids == tokenizer(text).input_ids and ids[-1] == 1 and ids.count(1) == 1
+        assert again.decode(ids, skip_special_tokens=True) == text
+
+
+# ---- bad input ------------------------------------------------------------------------------------------------------
+
+
+def test_long_text_is_cut_aloud(model):
+    with pytest.warns(UserWarning, match="1 of 2 texts are longer than max_seq_len = 16"):
+        grid = model.encode(["word " * 40, "hat"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        texts = model.decode(grid)
+    assert ("word " * 40).startswith(texts[0]) and texts[1] == "hat"
+
+
+@pytest.mark.parametrize("bad, message", [
+    ([], "at least one"), (3, "encode takes"), (None, "encode takes"), (["a", 3], "int"), ("\ud800", "Unicode"),
+    (torch.zeros(1, 4), "dtype"), (torch.zeros(4, dtype=torch.long), "shape"),
+    (torch.zeros(1, 17, dtype=torch.long), "17"), (torch.full((1, 4), 320), "320"),
+    (torch.full((1, 4), -1), "-1"), (torch.zeros(0, 4, dtype=torch.long), "shape"),
+])
+def test_bad_texts(model, bad, message):
+    with pytest.raises(ValueError, match=message):
+        model.encode(bad)
+
+
+def test_bad_masks(model):
+    ids = random_ids(2, 4)
+    for mask in (torch.tensor([[0, 1, 1, 1]] * 2), torch.zeros(2, 4), torch.tensor([[1, 0, 1, 1]] * 2)):
+        with pytest.raises(ValueError, match="padding on the right"):
+            model.encode(ids, mask)
+    with pytest.raises(ValueError, match="shape"):
+        model.encode(ids, torch.ones(2, 3))
+
+
+@pytest.mark.parametrize("bad, message", [
+    (torch.zeros(1, 16, 16), "shape"), (torch.zeros(0, 16, 16, 64), "shape"), (torch.zeros(1, 16, 16, 65), "65"),
+    (torch.zeros(1, 16, 16, 64, dtype=torch.long), "int64"), (torch.full((1, 16, 16, 64), torch.nan), "NaN"),
+    (torch.full((1, 16, 16, 64), torch.inf), "infinite"), ("text", "str"),
+    (torch.zeros(1, 16, 16, 64, device="meta"), "meta"),
+])
+def test_bad_grids(model, bad, message):
+    for call in (model.decode, model.get_grid_as_image):
+        with pytest.raises(ValueError, match=message):
+            call(bad)
+
+
+def test_bad_frames_and_decode_arguments(model):
+    for bad, message in ((torch.full((16, 16), 1.5), r"\[-1, 1\]"), (torch.zeros(8, 8), "shape"),
+                         (torch.full((1, 16, 16), torch.nan), "NaN")):
+        with pytest.raises(ValueError, match=message):
+            model.set_grid_from_image(bad)
+    grid = model.encode("hat")
+    for bad in (dict(max_length=0), dict(max_length=17), dict(temperature=-1), dict(top_k=-1), dict(top_p=0),
+                dict(start_token_id=320), dict(end_token_id=-1)):
+        with pytest.raises(ValueError, match=next(iter(bad))):
+            model.decode(grid, **bad)
+    assert model.decode(grid.double()) == model.decode(grid) == "hat"
+
+
+def test_without_a_tokenizer():
+    model = WheelerTextAutoencoder(WheelerConfig(**TINY)).eval()
+    with pytest.raises(ValueError, match="no tokenizer"):
+        model.encode("hat")
+    grid = model.encode(torch.tensor([[5, 6, 1]]))
+    with pytest.raises(ValueError, match="no tokenizer"):
+        model.decode(grid)
+    assert model.decode(grid, return_ids=True) == [[5, 6]]
+
+
+@pytest.mark.parametrize("bad, message", [
+    (dict(grid_size=0), "grid_size = 0"), (dict(patch_size=3), "patch_size = 3 must divide grid_size = 64"),
+    (dict(num_heads=3), "num_heads = 3"), (dict(dropout=1.0), "dropout"), (dict(eos_token_id=0), "differ"),
+    (dict(pad_token_id=9000), "9000"),
+    (dict(decoder_layers=0), "decoder_layers"), (dict(encoder_layers=-1), "encoder_layers"),
+])
+def test_bad_configs(bad, message):
+    with pytest.raises(ValueError, match=message):
+        WheelerConfig(**bad)
+
+
+def test_a_tokenizer_must_fit(tokenizer):
+    with pytest.raises(ValueError, match="more than vocab_size"):
+        WheelerTextAutoencoder(WheelerConfig(**TINY | dict(vocab_size=280)), tokenizer)
+    with pytest.raises(ValueError, match="WheelerConfig"):
+        WheelerTextAutoencoder({"grid_size": 64})
+
+
+@pytest.mark.gpu
+def test_on_a_gpu(scrambled):
+    scrambled = scrambled.cuda()
+    ids = random_ids(4, 16).cuda()
+    cpu = WheelerTextAutoencoder.from_checkpoint(scrambled.to_checkpoint())
+    assert torch.allclose(scrambled(ids)[0].cpu(), cpu(ids.cpu())[0], atol=1e-2)
+    assert scrambled.decode(scrambled.encode("hat")) == cpu.decode(cpu.encode("hat"))
+    with torch.autocast("cuda", torch.float16):
+        assert torch.isfinite(scrambled(ids, frame_rows=2)[0]).all()
