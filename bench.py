@@ -1,6 +1,7 @@
 """Speed and cost of the parts, each section by its name; without a name, all that a laptop does in a few minutes.
 
-    python bench.py model decode          # parameters, GFLOP by part, seconds and memory of a training step; cached decoding
+    python bench.py model          # parameters, GFLOP by part, seconds and memory of a training step
+    python bench.py decode         # 256 tokens with the key/value cache and without
 
 A table for people, then one JSON line for scripts, the last line of the output: hardware, versions, commit, figures.
 Times are medians after a warm-up; compile time stands apart.
@@ -48,12 +49,12 @@ def training_step(model: WheelerTextAutoencoder, ids: torch.Tensor, frame_rows: 
 
 
 def gflop_by_part(model: WheelerTextAutoencoder) -> dict[str, float]:
-    """GFLOP of one sample of max_seq_len tokens. Attention counts as plain matrix products (the counter does not know the
-    fused CPU kernel). `total` is forward + backward of one sample from the grid, `total_frame` of one from the frame;
+    """GFLOP of one sample of max_seq_len tokens. Attention counts as plain matrix products (the counter does not know
+    the fused CPU kernel). `total` is forward + backward of a sample from the grid, `total_frame` of one from the frame;
     the parts are forward only."""
-    ids, rows = random_ids(model.config, 4), 4                                # a few rows: codes are computed once a batch
+    ids, rows = random_ids(model.config, 4), 4  # a few rows, since positional codes are computed once a batch
     with sdpa_kernel(SDPBackend.MATH):
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
+        with FlopCounterMode(display=False) as counter:
             model(ids)
         name = type(model).__name__
         count = lambda part: sum(counter.get_flop_counts().get(f"{name}.{part}", {}).values()) / rows / 1e9
@@ -110,7 +111,7 @@ def bench_decode(args: argparse.Namespace) -> dict:
     """Default model: 256 tokens with the key/value cache and without, the same tokens both times."""
     torch.manual_seed(0)
     model = WheelerTextAutoencoder(WheelerConfig()).eval()
-    ids = random_ids(model.config, 1)                                         # no end token: all 256 positions are decoded
+    ids = random_ids(model.config, 1)  # no end token: all 256 positions are decoded
     grid = model.encode(ids)
     run = lambda use_cache, grid=grid: model.decode(grid, use_cache=use_cache, return_ids=True)
     if not run(True) == run(False) == ids.tolist():
@@ -120,8 +121,8 @@ def bench_decode(args: argparse.Namespace) -> dict:
     batched = median_seconds(lambda: run(True, many), 1)
     result = {"tokens": 256, "cached_s": cached, "full_s": full, "ratio": full / cached,
               "tokens_per_s": 256 / cached, "tokens_per_s_batch_64": 64 * 256 / batched}
-    print(f"decoding 256 tokens, batch 1: {cached:.2f} s with the cache, {full:.1f} s without: {full / cached:.1f} times, "
-          f"same tokens; {256 / cached:.0f} tokens/s, {64 * 256 / batched:,.0f} at batch 64")
+    print(f"decoding 256 tokens, batch 1: {cached:.2f} s with the cache, {full:.1f} s without: {full / cached:.1f} "
+          f"times, same tokens; {256 / cached:.0f} tokens/s, {64 * 256 / batched:,.0f} at batch 64")
     return result
 
 
@@ -137,7 +138,8 @@ def main(argv: list[str] | None = None) -> int:
             parser.error(f"no section {name!r}; there are {', '.join(SECTIONS)}")
     results = {name: SECTIONS[name](args) for name in args.sections or SECTIONS}
     print(json.dumps({"commit": git_commit(), "processor": platform.processor() or platform.machine(),
-                      "cores": os.cpu_count(), "torch": torch.__version__, "python": platform.python_version(), **results}))
+                      "cores": os.cpu_count(), "torch": torch.__version__, "python": platform.python_version(),
+                      **results}))
     return 0
 
 

@@ -173,6 +173,9 @@ class SelfAttention(nn.Module):
         return self.out(rearrange(y, "b nh t hd -> b t (nh hd)"))
 
 
+Context = tuple[Tensor, Tensor] | None                                        # keys and values, (B, nh, S, hd) each
+
+
 class CrossAttention(nn.Module):
     """Cross-attention whose scores add a content part and a position part, each with projections of its own.
 
@@ -218,17 +221,14 @@ class Layer(nn.Module):
         x = x + self.self_attention(self.norm_self(x), rope, mask=mask)
         return x + self.mlp(self.norm_mlp(x))
 
-    def decode(self, x: Tensor, x_code: Tensor, rope: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Causal, with cross-attention. x: (B, T, D); keys, values: (B, nh, N, hd)."""
-        x = x + self.self_attention(self.norm_self(x), rope, causal=True)
-        x = x + self.cross(self.norm_cross(x), x_code, keys, values)
-        return x + self.mlp(self.norm_mlp(x))
-
-    def decode_step(self, x: Tensor, x_code: Tensor, rope: Tensor, keys: Tensor, values: Tensor,
-                    cache: Tensor, t: int) -> Tensor:
-        """`decode` for one token. x: (B, 1, D); x_code: (1, D); cache: (2, B, nh, L, hd)."""
-        x = x + self.self_attention.step(self.norm_self(x), rope, cache, t)
-        x = x + self.cross(self.norm_cross(x), x_code, keys, values)
+    def decode(self, x: Tensor, x_code: Tensor, rope: Tensor, context: Context, cache: Tensor | None = None,
+               t: int = 0) -> Tensor:
+        """Causal, with cross-attention to the context. x: (B, T, D) at positions x_code (T, D), or, with a cache
+        (2, B, nh, L, hd), the one token at position t. Without a context (None) nothing is read: a language model."""
+        x = x + (self.self_attention(self.norm_self(x), rope, causal=True) if cache is None else
+                 self.self_attention.step(self.norm_self(x), rope, cache, t))
+        if context is not None:
+            x = x + self.cross(self.norm_cross(x), x_code, *context)
         return x + self.mlp(self.norm_mlp(x))
 
 
@@ -306,7 +306,7 @@ class Frame(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Patch latents -> text. forward: inputs (B, T) int64 shifted right, latents (B, N, D) -> hidden (B, T, D)."""
+    """Text from patch latents. forward: inputs (B, T) int64 shifted right, context of latents -> hidden (B, T, D)."""
 
     def __init__(self, c: WheelerConfig):
         super().__init__()
@@ -330,18 +330,24 @@ class Decoder(nn.Module):
         x = self.norm_memory(x)
         return [layer.cross.context(x, self.patch_code) for layer in self.layers]
 
-    def forward(self, inputs: Tensor, latents: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor, context: list[Context] | None) -> Tensor:
+        """context: what `context(latents)` gives; None: blank latents, the decoder as a language model."""
         x = self.embedding(inputs)                                            # (B, T, D)
         code = self.target_code[: inputs.shape[1]]                            # (T, D)
-        for layer, (keys, values) in zip(self.layers, self.context(latents), strict=True):
-            x = layer.decode(x, code, self.rope, keys, values)
+        for layer, read in zip(self.layers, context or [None] * len(self.layers), strict=True):
+            x = layer.decode(x, code, self.rope, read)
         return self.norm_out(x)                                               # (B, T, D)
 
-    def step(self, inputs: Tensor, context: list[tuple[Tensor, Tensor]], caches: list[Tensor], t: int) -> Tensor:
+    def new_caches(self, rows: int, length: int) -> list[Tensor]:
+        """Room for the keys and values of `length` positions, (2, rows, nh, length, hd) a layer."""
+        nh, hd = self.layers[0].self_attention.num_heads, 2 * self.rope.shape[-1]
+        return [self.target_code.new_empty(2, rows, nh, length, hd) for _ in self.layers]
+
+    def step(self, inputs: Tensor, context: list[Context] | None, caches: list[Tensor], t: int) -> Tensor:
         """forward for position t alone. inputs: (B, 1); returns (B, 1, D)."""
         x, code = self.embedding(inputs), self.target_code[t : t + 1]
-        for layer, (keys, values), cache in zip(self.layers, context, caches, strict=True):
-            x = layer.decode_step(x, code, self.rope, keys, values, cache, t)
+        for layer, read, cache in zip(self.layers, context or [None] * len(self.layers), caches, strict=True):
+            x = layer.decode(x, code, self.rope, read, cache, t)
         return self.norm_out(x)
 
 
@@ -461,28 +467,35 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
                 mlp.up.weight[start : start + m] = sign * up
                 mlp.down.weight[:, start : start + m] = sign * down
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, frame_rows: int = 0,
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, frame_rows: int = 0, blank_rows: int = 0,
                 dynamics: Callable[[Tensor], Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """Teacher forcing: bos is prepended inside, logits at t predict token t of input_ids.
 
         input_ids: (B, T) int64, T <= max_seq_len, every text closed by its end token. attention_mask: (B, T), 1 for
         text, 0 for padding on the right; None: no padding. The first `frame_rows` texts of the batch are decoded from
-        their frame alone, the others from their grid; `dynamics` maps that frame (frame_rows, H, W) to the one read.
-        Returns logits (B, T, V) and grid (B, H, W, D). Padded positions have logits too: leave them out of the loss.
+        their frame alone, the last `blank_rows` from nothing (the decoder as a language model), the others from their
+        grid; `dynamics` maps the frames (frame_rows, H, W) to those that are read. Returns logits (B, T, V) and grid
+        (B - blank_rows, H, W, D). Padded positions have logits too: leave them out of the loss.
         """
         c = self.config
         if input_ids.shape[1] > c.max_seq_len:
             raise ValueError(f"input_ids has {input_ids.shape[1]} tokens, max_seq_len is {c.max_seq_len}")
         mask = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
-        grid = self.patches.to_grid(self.encoder(input_ids, mask))            # (B, H, W, D)
-        latents = self.patches.from_grid(grid)                                # (B, N, D)
+        if frame_rows < 0 or blank_rows < 0 or frame_rows + blank_rows > len(input_ids):
+            raise ValueError(f"frame_rows = {frame_rows} and blank_rows = {blank_rows} do not fit a batch of "
+                             f"{len(input_ids)}")
+        inputs = F.pad(input_ids[:, :-1], (1, 0), value=c.bos_token_id)
+        read = len(input_ids) - blank_rows                                    # rows whose latents are read
+        grid = self.patches.to_grid(self.encoder(input_ids[:read], mask[:read]))               # (read, H, W, D)
+        latents = self.patches.from_grid(grid)                                # (read, N, D)
         if frame_rows:
             frame = self.frame.to_frame(latents[:frame_rows])                 # (frame_rows, H, W)
             frame = frame if dynamics is None else dynamics(frame)
             lifted = self.patches.from_grid(self.patches.to_grid(self.frame.from_frame(frame)))
             latents = torch.cat([lifted.to(latents.dtype), latents[frame_rows:]])
-        inputs = F.pad(input_ids[:, :-1], (1, 0), value=c.bos_token_id)
-        return self.head(self.decoder(inputs, latents)), grid
+        hidden = [self.decoder(inputs[:read], self.decoder.context(latents))] if read else []
+        hidden += [self.decoder(inputs[read:], None)] if blank_rows else []
+        return self.head(torch.cat(hidden)), grid
 
     def head(self, hidden: Tensor) -> Tensor:
         """(B, T, D) -> logits (B, T, V); the head is the encoder's embedding table."""
@@ -613,14 +626,12 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
         tokens[:, 0] = start
         done = torch.zeros(len(grid), dtype=torch.bool, device=grid.device)
         if use_cache:
-            context = self.decoder.context(latents)
-            shape = (2, len(grid), c.num_heads, max_length, c.d_model // c.num_heads)
-            caches = [context[0][0].new_empty(shape) for _ in self.decoder.layers]
+            context, caches = self.decoder.context(latents), self.decoder.new_caches(len(grid), max_length)
         for t in range(max_length):
             if use_cache:
                 hidden = self.decoder.step(tokens[:, t : t + 1], context, caches, t)
             else:
-                hidden = self.decoder(tokens[:, : t + 1], latents)[:, -1:]
+                hidden = self.decoder(tokens[:, : t + 1], self.decoder.context(latents))[:, -1:]
             token = self._choose(self.head(hidden)[:, 0], temperature, top_k, top_p, generator)
             tokens[:, t + 1] = torch.where(done, end, token)
             done |= token == end

@@ -98,7 +98,7 @@ def test_documented_shapes_of_the_parts(scrambled):
     assert scrambled.frame.from_frame(torch.zeros(3, 16, 16)).shape == (3, 16, 64)
     context = scrambled.decoder.context(latents)
     assert len(context) == 2 and context[0][0].shape == context[0][1].shape == (3, 1, 16, 64)
-    assert scrambled.decoder(ids, latents).shape == (3, 9, 64)
+    assert scrambled.decoder(ids, context).shape == scrambled.decoder(ids, None).shape == (3, 9, 64)
 
 
 def test_a_patch_is_where_the_grid_says(scrambled):
@@ -139,7 +139,8 @@ def test_a_later_token_never_changes_an_earlier_logit(scrambled):
     latents, ids = torch.randn(1, 16, 64), random_ids(1, 10)
     changed = ids.clone()
     changed[0, 6:] = 7
-    before, after = scrambled.decoder(ids, latents), scrambled.decoder(changed, latents)
+    context = scrambled.decoder.context(latents)
+    before, after = scrambled.decoder(ids, context), scrambled.decoder(changed, context)
     assert torch.allclose(before[:, :6], after[:, :6], atol=1e-6)
     assert (before[:, 6:] - after[:, 6:]).abs().amax(-1).min() > 1e-3
 
@@ -149,7 +150,8 @@ def test_teacher_forcing_is_shifted_by_bos(scrambled):
     latents = scrambled.encoder(ids, torch.ones_like(ids, dtype=torch.bool))
     latents = scrambled.patches.from_grid(scrambled.patches.to_grid(latents))
     inputs = torch.cat([torch.full((2, 1), scrambled.config.bos_token_id), ids[:, :-1]], 1)
-    assert torch.allclose(scrambled(ids)[0], scrambled.head(scrambled.decoder(inputs, latents)), atol=1e-5)
+    by_hand = scrambled.head(scrambled.decoder(inputs, scrambled.decoder.context(latents)))
+    assert torch.allclose(scrambled(ids)[0], by_hand, atol=1e-5)
 
 
 def test_frame_rows_are_read_from_the_frame_alone(scrambled):
@@ -157,7 +159,8 @@ def test_frame_rows_are_read_from_the_frame_alone(scrambled):
     logits, grid = scrambled(ids, frame_rows=2)
     lifted = scrambled.set_grid_from_image(scrambled.get_grid_as_image(grid[:2]))
     inputs = F.pad(ids[:, :-1], (1, 0), value=0)
-    from_frame = scrambled.head(scrambled.decoder(inputs[:2], scrambled.patches.from_grid(lifted)))
+    context = scrambled.decoder.context(scrambled.patches.from_grid(lifted))
+    from_frame = scrambled.head(scrambled.decoder(inputs[:2], context))
     assert torch.allclose(logits[:2], from_frame, atol=1e-4)
     assert torch.allclose(logits[2:], scrambled(ids)[0][2:], atol=1e-4)
     blank = scrambled(ids, frame_rows=2, dynamics=torch.zeros_like)[0]
@@ -171,9 +174,23 @@ def test_cached_decoding_equals_full_decoding(scrambled, rows):
     assert cached == full and len({tuple(row) for row in cached}) == rows
     latents, ids = scrambled.patches.from_grid(grid), random_ids(rows, 16)
     context = scrambled.decoder.context(latents)
-    caches = [torch.full((2, rows, 1, 16, 64), torch.nan) for _ in scrambled.decoder.layers]
-    steps = torch.cat([scrambled.decoder.step(ids[:, t : t + 1], context, caches, t) for t in range(16)], 1)
-    assert torch.allclose(steps, scrambled.decoder(ids, latents), atol=1e-4)
+    for read in (context, None):
+        caches = [cache.fill_(torch.nan) for cache in scrambled.decoder.new_caches(rows, 16)]
+        steps = torch.cat([scrambled.decoder.step(ids[:, t : t + 1], read, caches, t) for t in range(16)], 1)
+        assert torch.allclose(steps, scrambled.decoder(ids, read), atol=1e-4)
+
+
+def test_blank_rows_are_a_language_model(scrambled):
+    """Blank rows read nothing: they equal decoding from zero latents and do not see their own later tokens."""
+    ids = random_ids(3, 8)
+    logits, grid = scrambled(ids, frame_rows=1, blank_rows=1)
+    assert grid.shape == (2, 16, 16, 64)
+    assert torch.allclose(logits[:2], scrambled(ids, frame_rows=1)[0][:2], atol=1e-5)
+    zero = scrambled.decoder.context(torch.zeros(1, 16, 64))
+    assert torch.allclose(logits[2:], scrambled.head(scrambled.decoder(F.pad(ids[2:, :-1], (1, 0)), zero)), atol=1e-5)
+    assert torch.allclose(scrambled(ids, blank_rows=3)[0][2:], logits[2:], atol=1e-5)
+    with pytest.raises(ValueError, match="frame_rows = 2 and blank_rows = 2"):
+        scrambled(ids, frame_rows=2, blank_rows=2)
 
 
 def test_fused_attention_equals_the_formula(scrambled):
