@@ -251,11 +251,14 @@ class EpochBatches(torch.utils.data.Dataset):
 
     Texts are shuffled, then grouped by bucket; what does not fill a batch joins the next longer bucket, the last
     remainder is left out of this epoch. `random_text_share` of the rows (drawn at random) are replaced by random tokens
-    of the same length: they teach copying of what no story contains. Items: input_ids (B, T) int64, mask (B, T) bool.
+    of the same length: they teach copying of what no story contains. The last `blank_rows` rows are spared (they train
+    the language model). Items: input_ids (B, T) int64, mask (B, T) bool.
     """
 
-    def __init__(self, data: TokenDataset, batch_size: int, seed: int, epoch: int, random_text_share: float = 0.0):
-        self.data, self.seed, self.epoch, self.random_text_share = data, seed, epoch, random_text_share
+    def __init__(self, data: TokenDataset, batch_size: int, seed: int, epoch: int, random_text_share: float = 0.0,
+                 blank_rows: int = 0):
+        self.data, self.seed, self.epoch, self.blank_rows = data, seed, epoch, blank_rows
+        self.random_text_share = random_text_share
         rng = np.random.default_rng([seed, epoch])
         order = rng.permutation(len(data))
         bucket_of = np.searchsorted(data.buckets, data.lengths[order])
@@ -275,7 +278,7 @@ class EpochBatches(torch.utils.data.Dataset):
         ids, mask = self.data.batch(indices, length)
         if self.random_text_share:
             rng = np.random.default_rng([self.seed, self.epoch, i])
-            rows = np.flatnonzero(rng.random(len(ids)) < self.random_text_share)
+            rows = np.flatnonzero(rng.random(len(ids) - self.blank_rows) < self.random_text_share)
             allowed = np.setdiff1d(np.arange(self.data.vocab_size), self.data.special_ids)
             random_ids = torch.from_numpy(rng.choice(allowed, (len(rows), length)))
             text = mask[rows] & (ids[rows] != self.data.special_ids[1])

@@ -72,13 +72,14 @@ def reconstruct(model: WheelerTextAutoencoder, data: TokenDataset, indices: Sequ
 @torch.no_grad()
 def teacher_forced(model: WheelerTextAutoencoder, data: TokenDataset, indices: Sequence[int], path: str = "grid",
                    batch_size: int = 64, autocast=None) -> dict:
-    """Loss (nats a token) and token accuracy when every token is predicted from the true ones before it."""
+    """Loss (nats a token) and token accuracy when every token is predicted from the true ones before it, and from the
+    grid, the frame or nothing (path "blank")."""
     device = model.encoder.embedding.weight.device
     loss = right = count = 0
     for start in range(0, len(indices), batch_size):
         ids, mask = (x.to(device) for x in data.batch(indices[start : start + batch_size]))
         with autocast or nullcontext():
-            logits, _ = model(ids, mask, frame_rows=len(ids) if path == "frame" else 0)
+            logits, _ = model(ids, mask, **{f"{path}_rows": len(ids)} if path != "grid" else {})
         target = ids[mask]
         loss += F.cross_entropy(logits[mask].float(), target, reduction="sum").item()
         right += (logits[mask].argmax(-1) == target).sum().item()

@@ -6,8 +6,9 @@
     python train.py --resume                                  # go on where checkpoints/last.pt stopped, with its flags
     python train.py --plot checkpoints                        # curves of a run as a PNG
 
-Writes <output_dir>/last.pt and best.pt (lowest validation loss), metrics.jsonl (one JSON object a line) and run.json
-(flags, commit, versions). Every step decodes a share of the batch from the frame alone, the rest from the grid.
+Writes <output_dir>/last.pt and best.pt (lowest validation loss: the sum of those from grid, frame and nothing),
+metrics.jsonl (one JSON object a line) and run.json (flags, commit, versions). Every step decodes a share of the batch
+from the frame alone, a share from nothing (the language model that wheeler_code.py needs) and the rest from the grid.
 """
 
 import argparse
@@ -63,7 +64,9 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--warmup_steps", type=int, default=100, help="steps of linear warm-up, then cosine to a tenth")
     group.add_argument("--weight_decay", type=float, default=0.01, help="AdamW, on matrices only")
     group.add_argument("--grad_clip", type=float, default=1.0, help="largest gradient norm, 0 = off")
-    group.add_argument("--frame_share", type=float, default=0.5, help="share of a batch decoded from the frame, 0 to 1")
+    group.add_argument("--frame_share", type=float, default=0.375, help="share of a batch decoded from the frame")
+    group.add_argument("--blank_share", type=float, default=0.25,
+                       help="share decoded from nothing: the decoder as a language model")
     group.add_argument("--random_text_share", type=float, default=0.1,
                        help="share of texts replaced by random tokens, which teach copying of the unseen, 0 to 1")
     group.add_argument("--seed", type=int, default=0, help="seed of weights, data order and dropout")
@@ -100,9 +103,11 @@ def check_flags(args: argparse.Namespace) -> None:
     for name in ("warmup_steps", "weight_decay", "grad_clip", "num_workers", "seed", "show_samples"):
         if not getattr(args, name) >= 0:
             raise UsageError(f"--{name} {getattr(args, name)} must not be negative")
-    for name in ("frame_share", "random_text_share"):
+    for name in ("frame_share", "blank_share", "random_text_share"):
         if not 0 <= getattr(args, name) <= 1:
             raise UsageError(f"--{name} {getattr(args, name)} must be in 0 .. 1")
+    if args.frame_share + args.blank_share > 1:
+        raise UsageError(f"--frame_share {args.frame_share} and --blank_share {args.blank_share} add up to more than 1")
     if not 0 < args.lr < math.inf:
         raise UsageError(f"--lr {args.lr} must be positive")
     if args.fp16 and args.bf16:
@@ -249,15 +254,16 @@ def train(args: argparse.Namespace, checkpoint: dict | None) -> None:
         names = ("grid_size", "d_model", "patch_size", "max_seq_len", "encoder_layers", "grid_layers", "decoder_layers",
                  "num_heads", "dropout", "aligned_start")
         model = WheelerTextAutoencoder(WheelerConfig(
-            vocab_size=max(args.vocab_size, len(tokenizer)) if args.tokenizer is None else len(tokenizer),
-            bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+            vocab_size=len(tokenizer), bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id, **{name: getattr(args, name) for name in names}), tokenizer)
     model.to(device).train()
     optimizer = make_optimizer(model, args)
     if args.batch_size > len(data):
         print(f"--batch_size {args.batch_size} is more than the {len(data)} training texts: this run takes {len(data)}")
         args.batch_size = len(data)
-    batches = lambda epoch: EpochBatches(data, args.batch_size, args.seed, epoch, args.random_text_share)
+    frame_rows, blank_rows = round(args.frame_share * args.batch_size), int(args.blank_share * args.batch_size)
+    frame_rows = min(frame_rows, args.batch_size - blank_rows)
+    batches = lambda epoch: EpochBatches(data, args.batch_size, args.seed, epoch, args.random_text_share, blank_rows)
     steps_per_epoch = len(batches(0)) // args.accumulation_steps
     if steps_per_epoch < 1:
         raise UsageError(f"--accumulation_steps {args.accumulation_steps} x --batch_size {args.batch_size} is more "
@@ -280,7 +286,6 @@ def train(args: argparse.Namespace, checkpoint: dict | None) -> None:
     # -- report
     c, parameters = model.config, sum(p.numel() for p in model.parameters())
     tokens_per_step = len(data.tokens) / len(data) * args.batch_size * args.accumulation_steps
-    frame_rows = round(args.frame_share * args.batch_size)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     print(f"device      {name}, {str(precision).removeprefix('torch.')}{', compiled' if args.compile else ''}\n"
           f"model       {parameters / 1e6:.1f}M parameters, grid {c.grid_size}x{c.grid_size}x{c.d_model}, "
@@ -292,7 +297,7 @@ def train(args: argparse.Namespace, checkpoint: dict | None) -> None:
               "there (--max_seq_len, --long_texts)")
     print(f"run         steps {step:,} to {total_steps:,} ({total_steps / steps_per_epoch:.1f} epochs), "
           f"{args.batch_size * args.accumulation_steps} texts and about {tokens_per_step:,.0f} tokens a step, "
-          f"{frame_rows} of {args.batch_size} decoded from the frame")
+          f"of {args.batch_size} rows {frame_rows} are decoded from the frame, {blank_rows} from nothing")
     (out / "run.json").write_text(json.dumps({
         "flags": vars(args), "config": vars(c), "parameters": parameters, "commit": git_commit(), "device": name,
         "torch": torch.__version__, "python": sys.version.split()[0], "data_key": data.key}, indent=1))
@@ -324,12 +329,14 @@ def train(args: argparse.Namespace, checkpoint: dict | None) -> None:
                 row |= {f"{path}/{key}": value for key, value in score(*read[path]).items() if key != "interval"}
                 row |= {f"{path}/{key}": value for key, value in
                         teacher_forced(model, unseen, fixed, path, args.batch_size).items()}
+            blank = teacher_forced(model, unseen, fixed, "blank", args.batch_size)["teacher_forced_loss"]
         model.train()
-        row["validation_loss"] = sum(row[f"{path}/teacher_forced_loss"] for path in PATHS) / len(PATHS)
+        row["bits_per_token"] = blank / math.log(2)                           # as a language model
+        row["validation_loss"] = blank + sum(row[f"{path}/teacher_forced_loss"] for path in PATHS)
         log(row)
         tqdm.write(f"step {step:,}: {len(fixed)} unseen texts, read back free-running: " + "; ".join(
             f"{path} {row[f'{path}/exact_match']:.1%} exact, {row[f'{path}/token_accuracy']:.2%} of tokens"
-            for path in PATHS))
+            for path in PATHS) + f"; {row['bits_per_token']:.2f} bits a token from nothing")
         for i in range(min(args.show_samples, len(fixed))):
             to_text = lambda ids: tokenizer.decode(ids, skip_special_tokens=True).replace("\n", " ")
             reference = read[PATHS[0]][0][i]
@@ -362,7 +369,7 @@ def train(args: argparse.Namespace, checkpoint: dict | None) -> None:
                 for _ in range(args.accumulation_steps):
                     ids, mask = (x.to(device, non_blocking=True) for x in next(loader))
                     with autocast():
-                        logits, _ = model(ids, mask, frame_rows=min(frame_rows, len(ids)))
+                        logits, _ = model(ids, mask, frame_rows=frame_rows, blank_rows=blank_rows)
                         target = ids.masked_fill(~mask, -100)                 # padding never counts
                         loss = F.cross_entropy(logits.float().flatten(0, 1), target.flatten(), ignore_index=-100)
                     scaler.scale(loss / args.accumulation_steps).backward()

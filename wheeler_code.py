@@ -1,0 +1,283 @@
+"""Texts as attractors: a text becomes a frame that survives every sign-keeping disturbance, and is read back whole.
+
+    text --decoder as a language model, arithmetic coding--> a number in [0, 1)
+         --arithmetic decoding over perturbation-proof frames--> frame of -1 and +1, a fixed point of the rule
+
+The frame is a maximal independent set of the torus: no two -1 cells adjacent, every +1 cell touches a -1 cell. Those
+are the fixed points that come back whole from any noise that keeps the signs (the dynamics repair it); they hold
+0.325 bit a cell at most. Reading runs the two arithmetic coders backwards. A text fits as long as its cost under the
+language model, in bits, is less than what the frame holds: about 1,240 bits of the 1,331 possible at 64 x 64, 286 of
+333 at 32 x 32.
+
+**The frame's half.** Row 0 and column 0 are a fixed fence of alternating cells, which cuts the torus open. Behind it
+cells are chosen in raster order. What a choice must know of its past is one status for each cell of the row above:
+occupied (-1), dominated (+1, touches a -1 already) or needy (+1, can only be dominated from below). A row can always
+be completed, and the next one too, if no two needy cells are adjacent and none stands above a cell that the fence
+forbids to occupy: such a row can be filled greedily, which leaves no needy cell at all. Within a row, a backward sum
+over the row's completions, with a weight for each status, gives the probability of every choice. To reach the limit
+itself, the weights would have to be the leading eigenvector of a transfer matrix over all rows.
+
+**The text's half.** Probabilities of the decoder without context (`Decoder.forward(inputs, None)`), in float64, its
+logits rounded to 1/64 and turned into integer frequencies by an exact table, so that two machines agree on them. A
+16-bit checksum follows the end token, so that a reader knows whether to trust what was read.
+
+Arithmetic coding: Witten, Neal, Cleary 1987; here with whole integers of thousands of bits instead of a sliding window.
+"""
+
+import copy
+import decimal
+import hashlib
+import math
+import zlib
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from models import WheelerTextAutoencoder
+
+OCCUPIED, DOMINATED, NEEDY = 0, 1, 2                                         # status of a cell when its row is done
+WEIGHTS = {OCCUPIED: 0.85, DOMINATED: 1.0, NEEDY: 0.45}                       # found by search; a flat optimum
+CELL_BITS = 24                                                                # resolution of a cell's probability
+LOGIT_STEP = 64                                                               # logits are rounded to 1/64
+CHECKSUM = 1 << 16
+
+
+# ---- the frame's half -----------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=16)
+def _fence(height: int, width: int) -> tuple[list[list[bool]], list[list[bool]]]:
+    """(barred, may_need): cells that a -1 of the fence touches, and cells that may stay needy, as lists of rows."""
+    if height < 4 or width < 4 or height % 2 or width % 2:
+        raise ValueError(f"a frame of {height} x {width} cells cannot hold a text: its sides must be even, 4 at least")
+    i, j = np.arange(height)[:, None], np.arange(width)
+    barred = (((i == 1) | (i == height - 1)) & (j % 2 == 0)) | (((j == 1) | (j == width - 1)) & (i % 2 == 0))
+    may_need = (i < height - 1) & ~np.roll(barred, -1, axis=0)
+    return barred.tolist(), may_need.tolist()
+
+
+def _completions(above: list[int], barred: list[bool], may_need: list[bool]) -> list[tuple]:
+    """completions[j][s]: summed weight of all ways to go on after cell j in state s, to the end of the row.
+
+    States: 0 occupied, 1 dominated, 2 open, 3 open with a needy cell on the left (so it must not become needy)."""
+    w_occupied, w_dominated, w_needy = WEIGHTS[OCCUPIED], WEIGHTS[DOMINATED], WEIGHTS[NEEDY]
+    last = len(above) - 1
+    sums = [()] * last + [(1.0, 1.0, w_needy if may_need[last] else 0.0, 0.0)]
+    for j in range(last - 1, -1, -1):
+        after, up = sums[j + 1], above[j + 1]
+        occupy = 0.0 if barred[j + 1] or up == OCCUPIED else w_occupied * after[0]
+        if up == NEEDY:
+            leave_closed = leave_open = leave_after_needy = 0.0
+        else:
+            leave_closed = w_dominated * after[1]
+            covered = barred[j + 1] or up == OCCUPIED
+            leave_open = leave_closed if covered else after[2]
+            leave_after_needy = (leave_closed if covered else after[3]) * (w_needy if may_need[j] else 0.0)
+        sums[j] = (leave_closed, occupy + leave_open, occupy * w_dominated + leave_after_needy, occupy * w_dominated)
+    return sums
+
+
+def _walk(height: int, width: int, choose) -> np.ndarray:
+    """The frame that the choices lead to. choose(i, j, q) -> True for -1; q / 2^24 is its probability, 0 and 2^24 mean
+    that there is no choice."""
+    barred, may_need = _fence(height, width)
+    frame = np.ones((height, width), dtype=np.float32)
+    frame[0, ::2] = frame[::2, 0] = -1
+    above, one = [DOMINATED] * width, 1 << CELL_BITS
+    for i in range(1, height):
+        sums = _completions(above, barred[i], may_need[i])
+        row, state = [DOMINATED] * width, 1                                   # the fence's cell needs nothing
+        for j in range(1, width):
+            after, up = sums[j], above[j]
+            covered = barred[i][j] or up == OCCUPIED
+            occupy = 0.0 if covered or state == 0 else (
+                WEIGHTS[OCCUPIED] * after[0] * (WEIGHTS[DOMINATED] if state >= 2 else 1.0))
+            if up == NEEDY or state == 3 or (state == 2 and not may_need[i][j - 1]):
+                leave = 0.0
+            else:
+                leave = WEIGHTS[NEEDY] if state == 2 else 1.0
+                leave *= (WEIGHTS[DOMINATED] * after[1] if covered or state == 0 else after[3 if state == 2 else 2])
+            q = one if leave == 0 else 0 if occupy == 0 else min(max(int(occupy / (occupy + leave) * one), 1), one - 1)
+            if choose(i, j, q):
+                frame[i, j], row[j] = -1, OCCUPIED
+                state = 0
+            else:
+                if state >= 2:
+                    row[j - 1] = NEEDY
+                state = 1 if covered or state == 0 else 3 if state == 2 else 2
+        if state >= 2:
+            row[width - 1] = NEEDY
+        above = row
+    return frame
+
+
+class Interval:
+    """An interval [low, low + size) of [0, 2^bits), narrowed by one choice after another."""
+
+    def __init__(self, bits: int):
+        self.bits, self.low, self.size = bits, 0, 1 << bits
+
+    def narrow(self, start: int, end: int, total: int) -> None:
+        """Keep the share [start, end) of total. The size may become 0: more was written than `bits` can hold."""
+        first = self.size * start // total
+        self.low, self.size = self.low + first, self.size * end // total - first
+
+    def spent(self) -> float:
+        """Bits written so far."""
+        return self.bits - math.log2(self.size) if self.size else math.inf
+
+
+def number_bits(height: int, width: int) -> int:
+    """Length of the numbers that stand between text and frame: with room to spare above what a frame holds."""
+    return height * width // 2 + 256
+
+
+def frame_from_number(number: int, height: int, width: int) -> tuple[np.ndarray, Interval]:
+    """The frame (H, W) float32 of -1 and +1 that holds a number of `number_bits` bits, and the interval of all numbers
+    with this frame: what they have in common can be read back."""
+    interval = Interval(number_bits(height, width))
+    if not 0 <= number < interval.size:
+        raise ValueError(f"the number must be in [0, 2^{interval.bits})")
+
+    def choose(i: int, j: int, q: int) -> bool:
+        occupy = number - interval.low < interval.size * q >> CELL_BITS
+        interval.narrow(0 if occupy else q, q if occupy else 1 << CELL_BITS, 1 << CELL_BITS)
+        return occupy
+
+    return _walk(height, width, choose), interval
+
+
+def number_from_frame(frame: np.ndarray) -> tuple[int, Interval, int]:
+    """(number, interval, contradictions) of a frame (H, W); only signs count, 0 counts as +1.
+
+    contradictions: cells that no frame of this code can have. 0 for an intact frame; in a damaged one they are read
+    as what they must be, and what was written before the first of them is still right.
+    """
+    signs = np.asarray(frame) < 0
+    height, width = signs.shape
+    interval, wrong = Interval(number_bits(height, width)), 0
+
+    def choose(i: int, j: int, q: int) -> bool:
+        occupy = bool(signs[i, j])
+        if q == 0 or q == 1 << CELL_BITS:
+            nonlocal wrong
+            wrong += occupy == (q == 0)
+            return q != 0
+        interval.narrow(0 if occupy else q, q if occupy else 1 << CELL_BITS, 1 << CELL_BITS)
+        return occupy
+
+    clean = _walk(height, width, choose)
+    wrong += int((signs[0] != (clean[0] < 0)).sum() + (signs[1:, 0] != (clean[1:, 0] < 0)).sum())
+    return interval.low + interval.size // 2, interval, wrong
+
+
+# ---- the text's half ------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1)
+def _frequency_table() -> np.ndarray:
+    """floor(2^24 exp(-d / 64)), at least 1, for d = 0, 1, ...; exact, where math.exp may differ in its last bit."""
+    with decimal.localcontext() as context:
+        context.prec = 40
+        top = decimal.Decimal(1 << CELL_BITS)
+        values = [int(top * (decimal.Decimal(-d) / LOGIT_STEP).exp()) for d in range(math.ceil(17 * LOGIT_STEP))]
+    return np.maximum(np.array(values, dtype=np.int64), 1)
+
+
+def _cumulative(logits: np.ndarray) -> np.ndarray:
+    """(..., V) float64 logits -> (..., V + 1) int64 cumulative frequencies, every token at least 1."""
+    table = _frequency_table()
+    distance = np.rint((logits.max(-1, keepdims=True) - logits) * LOGIT_STEP)
+    frequency = table[np.minimum(distance, len(table) - 1).astype(np.int64)]
+    return np.concatenate([np.zeros_like(frequency[..., :1]), frequency.cumsum(-1)], -1)
+
+
+def _checksum(ids: list[int]) -> int:
+    return zlib.crc32(np.array(ids, dtype="<u4").tobytes()) % CHECKSUM
+
+
+class FrameCode:
+    """Writes texts into perturbation-proof frames with a model's decoder as the language model, and reads them.
+
+    Holds a float64 copy of the decoder: make a new one after training on. height, width: sides of the frame, default
+    the model's grid_size. Frames written with one model can only be read with the same weights.
+    """
+
+    def __init__(self, model: WheelerTextAutoencoder, height: int | None = None, width: int | None = None):
+        self.model, self.config = model, model.config
+        self.height, self.width = height or model.config.grid_size, width or model.config.grid_size
+        _fence(self.height, self.width)                                       # bad sides fail here
+        self.decoder = copy.deepcopy(model.decoder).double().eval()
+        self.head = model.encoder.embedding.weight.detach().double()[: model.config.vocab_size]
+
+    @torch.no_grad()
+    def intervals(self, texts: list[list[int]]) -> list[Interval]:
+        """The interval of each text, token ids that end with the end token; `spent()` is its cost in bits."""
+        out = []
+        for ids in texts:
+            inputs = torch.tensor([[self.config.bos_token_id, *ids[:-1]]], device=self.head.device)
+            ends = _cumulative((self.decoder(inputs, None)[0] @ self.head.T).cpu().numpy())
+            interval = Interval(number_bits(self.height, self.width))
+            for token, cumulative in zip(ids, ends, strict=True):
+                interval.narrow(int(cumulative[token]), int(cumulative[token + 1]), int(cumulative[-1]))
+            check = _checksum(ids)
+            interval.narrow(check, check + 1, CHECKSUM)
+            out.append(interval)
+        return out
+
+    def write(self, texts: list[list[int]]) -> tuple[np.ndarray, list[bool]]:
+        """Token ids of texts, each closed by the end token -> frames (B, H, W) float32 of -1 and +1, and whether each
+        text fits. The frame of one that does not holds its beginning."""
+        frames, fits = [], []
+        for ids, interval in zip(texts, self.intervals(texts), strict=True):
+            # Any number of the interval will do. One that looks random gives a frame that does too.
+            salt = int.from_bytes(hashlib.shake_256(repr(ids).encode()).digest(interval.bits // 8), "little")
+            number = interval.low + (interval.size * salt >> interval.bits // 8 * 8)
+            frame, held = frame_from_number(number, self.height, self.width)
+            frames.append(frame)
+            fits.append(interval.size > 0 and interval.low <= held.low
+                        and held.low + held.size <= interval.low + interval.size)
+        return np.stack(frames), fits
+
+    @torch.no_grad()
+    def read(self, frames: np.ndarray) -> list[tuple[list[int], bool]]:
+        """Frames (B, H, W) -> for each the token ids, end token last, and whether the checksum agrees. A text that runs
+        out of bits or positions is returned as far as it goes, with False."""
+        frames = np.asarray(frames)
+        if frames.ndim != 3 or frames.shape[1:] != (self.height, self.width):
+            raise ValueError(f"frames have shape {frames.shape}, wanted (B, {self.height}, {self.width})")
+        length, eos, rows = self.config.max_seq_len, self.config.eos_token_id, range(len(frames))
+        held = [number_from_frame(frame) for frame in frames]
+        intervals = [Interval(number_bits(self.height, self.width)) for _ in rows]
+        ids: list[list[int]] = [[] for _ in rows]
+        intact, caches = [False] * len(frames), self.decoder.new_caches(len(frames), length)
+        tokens, going = torch.full((len(frames), 1), self.config.bos_token_id, device=self.head.device), set(rows)
+        for t in range(length):
+            hidden = self.decoder.step(tokens, None, caches, t)[:, 0]         # (B, D)
+            ends = _cumulative((hidden @ self.head.T).cpu().numpy())
+            for row in list(going):
+                (number, frame_interval, _), interval = held[row], intervals[row]
+                token = self._next(number, interval, ends[row])
+                if token is None or interval.size < frame_interval.size:      # the frame says no more than this
+                    going.discard(row)
+                    continue
+                ids[row].append(token)
+                tokens[row] = token
+                if token == eos:
+                    check = self._next(number, interval, np.arange(CHECKSUM + 1))
+                    intact[row] = check == _checksum(ids[row])
+                    going.discard(row)
+            if not going:
+                break
+        return list(zip(ids, intact, strict=True))
+
+    @staticmethod
+    def _next(number: int, interval: Interval, cumulative: np.ndarray) -> int | None:
+        """The symbol that `number` says next; narrows the interval."""
+        offset, total = number - interval.low, int(cumulative[-1])
+        if not 0 <= offset < interval.size:
+            return None
+        symbol = int(np.searchsorted(cumulative, ((offset + 1) * total - 1) // interval.size, side="right")) - 1
+        interval.narrow(int(cumulative[symbol]), int(cumulative[symbol + 1]), total)
+        return symbol
