@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from models import WheelerConfig, WheelerTextAutoencoder
+from models import WheelerConfig, WheelerTextAutoencoder, round_up
 from train import git_commit
 
 
@@ -58,9 +58,10 @@ def gflop_by_part(model: WheelerTextAutoencoder) -> dict[str, float]:
             model(ids)
         name = type(model).__name__
         count = lambda part: sum(counter.get_flop_counts().get(f"{name}.{part}", {}).values()) / rows / 1e9
+        c = model.config
         parts = {"encoder": count("encoder"), "patches": count("patches.unfold") + count("patches.fold"),
-                 "decoder": count("decoder")}
-        parts["vocabulary head"] = counter.get_total_flops() / rows / 1e9 - sum(parts.values())
+                 "vocabulary head": 2 * c.max_seq_len * c.d_model * round_up(c.vocab_size) / 1e9}
+        parts["decoder"] = counter.get_total_flops() / rows / 1e9 - sum(parts.values())
         for key, frame_rows in (("total", 0), ("total_frame", rows)):
             with FlopCounterMode(display=False) as counter:
                 training_step(model, ids, frame_rows)

@@ -98,6 +98,7 @@ def test_documented_shapes_of_the_parts(scrambled):
     assert scrambled.frame.from_frame(torch.zeros(3, 16, 16)).shape == (3, 16, 64)
     context = scrambled.decoder.context(latents)
     assert len(context) == 2 and context[0][0].shape == context[0][1].shape == (3, 1, 16, 64)
+    assert context[0][2].shape == (16, 64)
     assert scrambled.decoder(ids, context).shape == scrambled.decoder(ids, None).shape == (3, 9, 64)
 
 
@@ -194,12 +195,9 @@ def test_blank_rows_are_a_language_model(scrambled):
 
 
 def test_fused_attention_equals_the_formula(scrambled):
-    from models import rotate
-
     layer, x = scrambled.decoder.layers[0], torch.randn(2, 9, 64)
     rope = scrambled.decoder.rope
-    q, k, v = layer.self_attention.heads(x)
-    q, k = rotate(q, rope[:, :9]), rotate(k, rope[:, :9])
+    q, k, v = layer.self_attention.heads(x, rope[:, :9])
     scores = (q @ k.transpose(-1, -2) / math.sqrt(64)).masked_fill(~torch.ones(9, 9).tril().bool(), -math.inf)
     by_hand = layer.self_attention.out((scores.softmax(-1) @ v)[:, 0])        # one head
     assert torch.allclose(layer.self_attention(x, rope, causal=True), by_hand, atol=1e-5)
