@@ -47,6 +47,7 @@ from numba import njit, prange
 CONVERGED, OSCILLATING, CHAOTIC = "CONVERGED", "OSCILLATING", "CHAOTIC"
 PUSH, CLIMB, TOLERANCE = 0.35, 0.20, 1e-4  # rates of extrema and slopes, convergence threshold
 WINDOW, FIRST_CHECK, CHECK_EVERY, MAX_PERIOD = 20, 60, 10, 10  # oscillation test: frames, tick indices, periods
+MASK = 2**40 - 1  # i & MASK tells LLVM that i is not negative, so that it drops numba's test for a wrapped index
 LANES = 16  # columns of a frame start and end on a multiple of 16 in the work buffers: one AVX-512 register of float32
 
 jit = njit(error_model="numpy", nogil=True, cache=True)  # no fastmath: LLVM then neither reorders nor contracts to FMA
@@ -73,18 +74,18 @@ def _wrap(x, h, w):
 def _load(frame, x, y):
     """Copy frame (H, W) into work buffer x, clear the junk columns of both; False if a value is NaN or out of range."""
     h, w = frame.shape
-    bad = 0
+    bad = False
     for i in range(h):
         for j in range(w):
-            v = frame[i, j]
-            x[i + 1, LANES + j] = v
-            bad += not (abs(v) <= 1)
+            x[i + 1, LANES + j] = frame[i, j]
+        for j in range(w):
+            bad |= not (abs(frame[i, j]) <= 1)
     for i in range(h + 2):
         for j in range(LANES + w, x.shape[1]):
             x[i, j] = 0
             y[i, j] = 0
     _wrap(x, h, w)
-    return bad == 0
+    return not bad
 
 
 @jit
@@ -120,30 +121,15 @@ def _cell(v, up, down, left, right, one, push, climb, tie):
     return new
 
 
-# In the next two the column range is written LANES + blocks * LANES, and `start` is masked, so that LLVM can prove that
-# there is no remainder and no index below 0 (which numba would wrap): else it runs scalar code, ten times slower.
-_MASK = 2**40 - 1
-
-
 @jit
-def _rows(x, y, start, stop, blocks, tie):
-    """Rows start .. stop - 1 (of the frame) of one tick from work buffer x to y, `blocks` * LANES columns."""
+def _tick(x, y, h, blocks, tie):
+    """One tick from work buffer x to y, `blocks` * LANES columns; the halo of y is left to _wrap."""
+    # The column range is written LANES + blocks * LANES and rows start at 1 so that LLVM can prove that there is no
+    # remainder and no index below 0 (which numba would wrap): else it runs scalar code, ten times slower.
     one, push, climb = x.dtype.type(1), x.dtype.type(PUSH), x.dtype.type(CLIMB)
-    for i in range((start & _MASK) + 1, stop + 1):
+    for i in range(1, h + 1):
         for j in range(LANES, LANES + blocks * LANES):
             y[i, j] = _cell(x[i, j], x[i - 1, j], x[i + 1, j], x[i, j - 1], x[i, j + 1], one, push, climb, tie)
-
-
-@jit
-def _rows_sum(x, y, acc, start, stop, blocks, tie):
-    """_rows that also adds |new - old| to the column sums acc[0]."""
-    one, push, climb = x.dtype.type(1), x.dtype.type(PUSH), x.dtype.type(CLIMB)
-    for i in range((start & _MASK) + 1, stop + 1):
-        for j in range(LANES, LANES + blocks * LANES):
-            v = x[i, j]
-            new = _cell(v, x[i - 1, j], x[i + 1, j], x[i, j - 1], x[i, j + 1], one, push, climb, tie)
-            acc[0, j] += abs(new - v)
-            y[i, j] = new
 
 
 @jit
@@ -163,27 +149,26 @@ def _fold(acc, w):
 
 
 @jit
-def _tick(x, y, acc, h, w, need, tie):
-    """One tick from x to y. Returns (converged, rows that had to be summed to know).
+def _still(x, y, acc, h, w, need):
+    """Whether mean(|y - x|) is below TOLERANCE, and how many rows had to be summed to know.
 
     Adding non-negative numbers is monotone, also rounded: once the mean over the first rows reaches the tolerance the
-    mean over all rows does, and the other rows need no sum. Most ticks need one to four of 64 rows.
+    mean over all rows does, and the other rows need no sum. Most ticks need one to four of 64 rows; `need` is where to
+    look first, the answer of the last tick.
     """
-    blocks = acc.shape[1] // LANES - 1
     for j in range(acc.shape[1]):
         acc[0, j] = 0
-    done, step = 0, need
+    blocks = acc.shape[1] // LANES - 1
+    done, stop = 0, need
     while True:
-        stop = min(done + step, h)
-        _rows_sum(x, y, acc, done, stop, blocks, tie)
+        for i in range((done & MASK) + 1, stop + 1):
+            for j in range(LANES, LANES + blocks * LANES):
+                acc[0, j] += abs(y[i, j] - x[i, j])
         done = stop
-        moving = float(_fold(acc, w)) / (h * w) >= TOLERANCE
-        if moving or done == h:
-            break
-        step = done // 4 + 1
-    _rows(x, y, done, h, blocks, tie)
-    _wrap(y, h, w)
-    return not moving, done
+        still = float(_fold(acc, w)) / (h * w) < TOLERANCE
+        if done == h or not still:
+            return still, done
+        stop = min(done + done // 4 + 1, h)
 
 
 @jit
@@ -229,18 +214,18 @@ def _run(frame, final, x, y, acc, roles, max_ticks, search, tie):
     h, w = frame.shape
     if not _load(frame, x, y):
         return -1, 0
-    ticks, period, need, converged = max_ticks, -1, 1, False
+    ticks, period, need, blocks = max_ticks, -1, 1, x.shape[1] // LANES - 2
     for i in range(max_ticks):
-        if search:
-            converged, need = _tick(x, y, acc, h, w, need, tie)
-        else:
-            _rows(x, y, 0, h, acc.shape[1] // LANES - 1, tie)
-            _wrap(y, h, w)
+        _tick(x, y, h, blocks, tie)
+        _wrap(y, h, w)
         x, y = y, x
-        if converged:
+        if not search:
+            continue
+        still, need = _still(y, x, acc, h, w, need)
+        if still:
             ticks, period = i + 1, 0
             break
-        if search and i > FIRST_CHECK - WINDOW:
+        if i > FIRST_CHECK - WINDOW:
             _roles(x, roles[i % WINDOW])
             if i >= FIRST_CHECK and i % CHECK_EVERY == 0:
                 found = _period(roles, (i + 1) % WINDOW)
@@ -258,7 +243,7 @@ def _record(frame, history, x, y, tie):
     _load(frame, x, y)
     for t in range(history.shape[0]):
         _store(x, history[t])
-        _rows(x, y, 0, h, x.shape[1] // LANES - 2, tie)
+        _tick(x, y, h, x.shape[1] // LANES - 2, tie)
         _wrap(y, h, w)
         x, y = y, x
 
@@ -355,16 +340,16 @@ def _search(frames, max_ticks, tie_break, search=True):
     (b, h, w), dtype = frames.shape, frames.dtype
     finals, tie = np.empty_like(frames), _TIE[tie_break]
     threads = min(b, numba.get_num_threads()) if b > 1 else 1
+    ticks, periods = np.empty(b, np.int64), np.empty(b, np.int64)
     if threads == 1:
         scratch = _scratch(1, h, w, dtype)
-        ends = [_run(frame, final, *scratch, max_ticks, search, tie) for frame, final in zip(frames, finals)]
-        ticks, periods = np.array(ends).T
+        for k in range(b):
+            ticks[k], periods[k] = _run(frames[k], finals[k], *scratch, max_ticks, search, tie)
     else:
-        ticks, periods = np.empty(b, np.int64), np.empty(b, np.int64)
         # get_thread_id counts all threads of the pool, also beyond a lowered number
         slabs = _scratch(numba.config.NUMBA_NUM_THREADS, h, w, dtype)
         _run_batch(frames, finals, ticks, periods, *slabs, max_ticks, search, tie)
-    if min(ticks) < 0:
+    if (ticks[0] if b == 1 else ticks.min()) < 0:
         _refuse(frames)
     return finals, ticks, periods
 
