@@ -1,0 +1,85 @@
+"""The Wheeler dynamics in plain loops, written from the rule: the oracle of the tests. Shares nothing with the code."""
+
+import numpy as np
+
+
+def tick(frame, tie_break="min"):
+    """One tick of an (H, W) array. Every operation is one correctly rounded operation in the array's dtype."""
+    kind = frame.dtype.type
+    height, width = frame.shape
+    new = np.empty_like(frame)
+    for i in range(height):
+        for j in range(width):
+            v = frame[i, j]
+            near = [frame[i - 1, j], frame[(i + 1) % height, j], frame[i, j - 1], frame[i, (j + 1) % width]]
+            hi, lo = near[0], near[0]
+            for n in near[1:]:
+                hi, lo = (n if n > hi else hi), (n if n < lo else lo)
+            if v <= lo and v >= hi and tie_break == "none":
+                new[i, j] = v
+                continue
+            if v <= lo and not (v >= hi and tie_break == "max"):
+                delta = (kind(-1) - v) * kind(0.35)
+            elif v >= hi:
+                delta = (kind(1) - v) * kind(0.35)
+            else:
+                delta = (hi - v) * kind(0.20)
+            new[i, j] = min(max(v + delta, kind(-1)), kind(1))
+    return new
+
+
+def mean_change(new, old):
+    """mean(|new - old|) in the documented order: columns downwards, 16 lanes (column mod 16), lanes left to right."""
+    height, width = new.shape
+    zero = new.dtype.type(0)
+    lanes = [zero] * 16
+    for j in range(width):
+        column = zero
+        for i in range(height):
+            column = column + abs(new[i, j] - old[i, j])
+        lanes[j % 16] = lanes[j % 16] + column
+    total = lanes[0]
+    for lane in lanes[1:]:
+        total = total + lane
+    return float(total) / (height * width)
+
+
+def roles(frame):
+    height, width = frame.shape
+    out = np.zeros((height, width), int)
+    for i in range(height):
+        for j in range(width):
+            v = frame[i, j]
+            near = [frame[i - 1, j], frame[(i + 1) % height, j], frame[i, j - 1], frame[i, (j + 1) % width]]
+            out[i, j] = -1 if all(v <= n for n in near) else 1 if all(v >= n for n in near) else 0
+    return out
+
+
+def period(role_maps):
+    """First p of 2..10 with at least 1% of all cells changing role, and repeating after p, in these maps; 0 if none."""
+    count = len(role_maps)
+    height, width = role_maps[0].shape
+    for p in range(2, 11):
+        hits = 0
+        for i in range(height):
+            for j in range(width):
+                line = [int(m[i, j]) for m in role_maps]
+                if len(set(line)) > 1 and all(line[t] == line[t + p] for t in range(count - p)):
+                    hits += 1
+        if 100 * hits >= height * width:
+            return p
+    return 0
+
+
+def run(frame, max_ticks=1000, tie_break="min"):
+    """Returns (state, ticks, period, history as a list with the input first)."""
+    history = [frame]
+    for i in range(max_ticks):
+        history.append(tick(history[-1], tie_break))
+        if mean_change(history[-1], history[-2]) < 1e-4:
+            return "CONVERGED", i + 1, 0, history
+        if i >= 60 and i % 10 == 0:
+            found = period([roles(f) for f in history[-20:]])
+            if found:
+                return "OSCILLATING", i + 1, found, history
+    return "CHAOTIC", max_ticks, -1, history
