@@ -679,6 +679,63 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
         choice = torch.multinomial(probability * keep, 1, generator=generator)
         return index.gather(-1, choice)[:, 0]
 
+    # ---- text that survives the dynamics; wheeler_code.py and wheeler_cpu.py are imported when asked for ----
+
+    def encode_frame(self, text: str | list[str]) -> Tensor:
+        """Text or list of texts -> frames (B, H, W) float32 of -1 and +1, on the CPU: fixed points of the Wheeler
+        dynamics that come back whole from any disturbance that keeps the signs (see wheeler_code.py).
+
+        Raises ValueError that says which text does not fit, how many bits it costs and how many the frame holds.
+        """
+        from wheeler_code import FrameCode, frame_bits
+
+        ids, mask = self._tokenize([text] if isinstance(text, str) else list(text))
+        code = FrameCode(self)
+        rows = [row[keep].tolist() for row, keep in zip(ids, mask, strict=True)]
+        frames, fits = code.write(rows)
+        for i, row in enumerate(rows):
+            if not fits[i]:
+                cost = code.intervals([row], bits=1 << 16)[0].spent()
+                raise ValueError(f"text {i} costs {cost:.0f} bits under this model, a frame of {code.height} x "
+                                 f"{code.width} holds about {frame_bits(code.height, code.width):.0f}")
+        return torch.from_numpy(frames)
+
+    def decode_frame(self, frame: Tensor) -> str | list[str]:
+        """Frames (B, H, W) or (H, W) of `encode_frame` -> text, a str for one frame. Only signs are read. A damaged
+        frame gives what can be read, with a warning that its checksum fails."""
+        from wheeler_code import FrameCode
+
+        frame = torch.as_tensor(frame)
+        frame = frame[None] if frame.dim() == 2 else frame
+        if self.tokenizer is None:
+            raise ValueError("this model has no tokenizer: use wheeler_code.FrameCode(model).read for token ids")
+        if not torch.isfinite(frame).all():
+            raise ValueError("frame has NaN or infinite values")
+        read = FrameCode(self).read(frame.cpu().numpy())
+        damaged = [i for i, (_, intact) in enumerate(read) if not intact]
+        if damaged:
+            warnings.warn(f"frame {', '.join(map(str, damaged))}: damaged, the checksum fails; do not trust the text",
+                          stacklevel=2)
+        texts = [self.tokenizer.decode(ids, skip_special_tokens=True) for ids, _ in read]
+        return texts[0] if len(texts) == 1 else texts
+
+    def survive(self, text: str, ticks: int | None = None, noise: float = 0.5, seed: int = 0):
+        """Write a text into a frame, disturb it, let the dynamics run, read it: returns (text read back, Trajectory).
+
+        noise: amplitude of uniform noise added to every cell, then clipped to [-1, 1]; below 1 it keeps the signs.
+        ticks: how long the automaton runs; None: to its attractor.
+        """
+        from wheeler_cpu import WheelerMemoryCPU
+
+        if noise < 0 or (ticks is not None and ticks < 1):
+            raise ValueError(f"noise = {noise} must not be negative, ticks = {ticks} must be at least 1 or None")
+        frame = self.encode_frame(text)[0]
+        random = torch.rand(frame.shape, generator=torch.Generator().manual_seed(seed))
+        disturbed = (frame + noise * (2 * random - 1)).clamp(-1, 1)
+        dynamics = WheelerMemoryCPU(frame.shape[1], frame.shape[0])
+        trajectory = dynamics.run_dynamics(disturbed, **({} if ticks is None else {"max_ticks": ticks}))
+        return self.decode_frame(torch.as_tensor(trajectory.final_frame)), trajectory
+
     # ---- checkpoints ----
 
     def to_checkpoint(self) -> dict:

@@ -28,6 +28,7 @@ import copy
 import decimal
 import hashlib
 import math
+import random
 import zlib
 from functools import lru_cache
 
@@ -172,6 +173,14 @@ def number_from_frame(frame: np.ndarray) -> tuple[int, Interval, int]:
     return interval.low + interval.size // 2, interval, wrong
 
 
+@lru_cache(maxsize=16)
+def frame_bits(height: int, width: int) -> float:
+    """Bits that a frame holds, the mean over 8 random numbers; single frames differ by a few bits."""
+    rng = random.Random(0)
+    numbers = [rng.getrandbits(number_bits(height, width)) for _ in range(8)]
+    return sum(frame_from_number(number, height, width)[1].spent() for number in numbers) / 8
+
+
 # ---- the text's half ------------------------------------------------------------------------------------------------
 
 
@@ -212,13 +221,14 @@ class FrameCode:
         self.head = model.encoder.embedding.weight.detach().double()[: model.config.vocab_size]
 
     @torch.no_grad()
-    def intervals(self, texts: list[list[int]]) -> list[Interval]:
-        """The interval of each text, token ids that end with the end token; `spent()` is its cost in bits."""
+    def intervals(self, texts: list[list[int]], bits: int | None = None) -> list[Interval]:
+        """The interval of each text, token ids that end with the end token; `spent()` is its cost in bits. bits:
+        length of the numbers, default `number_bits` of the frame."""
         out = []
         for ids in texts:
             inputs = torch.tensor([[self.config.bos_token_id, *ids[:-1]]], device=self.head.device)
             ends = _cumulative((self.decoder(inputs, None)[0] @ self.head.T).cpu().numpy())
-            interval = Interval(number_bits(self.height, self.width))
+            interval = Interval(bits or number_bits(self.height, self.width))
             for token, cumulative in zip(ids, ends, strict=True):
                 interval.narrow(int(cumulative[token]), int(cumulative[token + 1]), int(cumulative[-1]))
             check = _checksum(ids)

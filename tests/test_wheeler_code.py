@@ -187,3 +187,32 @@ def test_what_does_not_fit_is_said(model):
 def test_wrong_frames(model):
     with pytest.raises(ValueError, match="wanted"):
         FrameCode(model).read(np.zeros((1, 16, 16)))
+
+
+# ---- the model's view ----
+
+
+def test_a_text_survives_noise_and_collapse(model):
+    text = "The fox ran home."
+    frame = model.encode_frame(text)
+    assert frame.shape == (1, 32, 32) and frame.dtype == torch.float32 and model.decode_frame(frame) == text
+    for noise in (0.1, 0.5, 0.9):
+        read, trajectory = model.survive(text, noise=noise, seed=1)
+        assert read == text and trajectory.state == "CONVERGED"
+        assert np.array_equal(np.sign(trajectory.final_frame), frame[0].numpy())
+    assert model.survive(text, ticks=3, noise=0.5)[0] == text
+    assert model.decode_frame(model.encode_frame(["A hat", "A fox"])) == ["A hat", "A fox"]
+
+
+def test_what_the_model_says_of_damage_and_length(model):
+    frame = model.encode_frame("The fox ran home.")
+    frame[0, 1:] *= -1
+    with pytest.warns(UserWarning, match="frame 0: damaged"):
+        model.decode_frame(frame)
+    with pytest.raises(ValueError, match=r"text 1 costs \d+ bits .* a frame of 32 x 32 holds about 2\d\d"):
+        model.encode_frame(["A hat", "zq " * 20])
+    for bad in (dict(noise=-1), dict(ticks=0)):
+        with pytest.raises(ValueError, match=next(iter(bad))):
+            model.survive("A hat", **bad)
+    with pytest.raises(ValueError, match="NaN"):
+        model.decode_frame(torch.full((32, 32), torch.nan))
