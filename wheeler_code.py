@@ -124,6 +124,15 @@ class Interval:
         first = self.size * start // total
         self.low, self.size = self.low + first, self.size * end // total - first
 
+    def narrowed(self, start: int, end: int, total: int) -> "Interval":
+        """A new interval, this one's share [start, end) of total."""
+        part = copy.copy(self)
+        part.narrow(start, end, total)
+        return part
+
+    def __contains__(self, number: int) -> bool:
+        return self.low <= number < self.low + self.size
+
     def spent(self) -> float:
         """Bits written so far."""
         return self.bits - math.log2(self.size) if self.size else math.inf
@@ -221,20 +230,20 @@ class FrameCode:
         self.head = model.encoder.embedding.weight.detach().double()[: model.config.vocab_size]
 
     @torch.no_grad()
+    def nested(self, ids: list[int], bits: int | None = None) -> list[Interval]:
+        """The intervals of a text's beginnings: no token, the first, the first two, ..., all, all and the checksum.
+        `spent()` is their cost in bits. bits: length of the numbers, default `number_bits` of the frame."""
+        inputs = torch.tensor([[self.config.bos_token_id, *ids[:-1]]], device=self.head.device)
+        ends = _cumulative((self.decoder(inputs, None)[0] @ self.head.T).cpu().numpy())        # (T, V + 1)
+        out = [Interval(bits or number_bits(self.height, self.width))]
+        for token, cumulative in zip(ids, ends, strict=True):
+            out.append(out[-1].narrowed(int(cumulative[token]), int(cumulative[token + 1]), int(cumulative[-1])))
+        check = _checksum(ids)
+        return [*out, out[-1].narrowed(check, check + 1, CHECKSUM)]
+
     def intervals(self, texts: list[list[int]], bits: int | None = None) -> list[Interval]:
-        """The interval of each text, token ids that end with the end token; `spent()` is its cost in bits. bits:
-        length of the numbers, default `number_bits` of the frame."""
-        out = []
-        for ids in texts:
-            inputs = torch.tensor([[self.config.bos_token_id, *ids[:-1]]], device=self.head.device)
-            ends = _cumulative((self.decoder(inputs, None)[0] @ self.head.T).cpu().numpy())
-            interval = Interval(bits or number_bits(self.height, self.width))
-            for token, cumulative in zip(ids, ends, strict=True):
-                interval.narrow(int(cumulative[token]), int(cumulative[token + 1]), int(cumulative[-1]))
-            check = _checksum(ids)
-            interval.narrow(check, check + 1, CHECKSUM)
-            out.append(interval)
-        return out
+        """The interval of each text: token ids, the end token last."""
+        return [self.nested(ids, bits)[-1] for ids in texts]
 
     def write(self, texts: list[list[int]]) -> tuple[np.ndarray, list[bool]]:
         """Token ids of texts, each closed by the end token -> frames (B, H, W) float32 of -1 and +1, and whether each
@@ -286,7 +295,7 @@ class FrameCode:
     def _next(number: int, interval: Interval, cumulative: np.ndarray) -> int | None:
         """The symbol that `number` says next; narrows the interval."""
         offset, total = number - interval.low, int(cumulative[-1])
-        if not 0 <= offset < interval.size:
+        if number not in interval:
             return None
         symbol = int(np.searchsorted(cumulative, ((offset + 1) * total - 1) // interval.size, side="right")) - 1
         interval.narrow(int(cumulative[symbol]), int(cumulative[symbol + 1]), total)

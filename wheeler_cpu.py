@@ -566,13 +566,15 @@ def frame_image(frame, scale=4):
 # ----------------------------------------------------------------------------------------------------------------- CLI
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """argparse whose errors are one line on stderr and exit code 2."""
+
     def error(self, message):
         self.exit(2, f"{self.prog}: error: {message}\n")
 
 
 def main(argv=None):
-    parser = _Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("frame", nargs="?", help=".npy file, float array (H, W) or (B, H, W) in [-1, 1]")
     parser.add_argument("--random", type=int, metavar="SEED", help="run a uniform random 64x64 frame instead of a file")
     parser.add_argument("--max-ticks", type=int, default=1000, help="give up as CHAOTIC after this many (default 1000)")

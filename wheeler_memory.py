@@ -71,6 +71,7 @@ class WheelerMemory:
         self.dynamics = WheelerMemoryCPU(width, height, tie_break=tie_break)
         self.entries = []  # dicts: key, text, state, ticks, timestamp, metadata, negative (cells below 0)
         self._row = {}  # key -> row
+        self._means = None  # mean of every pattern, float64 (n,); made when first needed after a change
         self._signs = np.zeros((0, -(-width * height // 64)), np.uint64)  # grows by doubling
 
     def __len__(self):
@@ -88,6 +89,7 @@ class WheelerMemory:
 
     def _append(self, signs, entries):
         """Add rows; a text that is known replaces its memory."""
+        self._means = None
         room = len(self.entries) + len(entries)
         if room > len(self._signs) or not self._signs.flags.writeable:  # a mapped store is copied
             grown = np.zeros((max(room, 2 * len(self.entries)), self._signs.shape[1]), np.uint64)
@@ -135,7 +137,9 @@ class WheelerMemory:
         _distances(self._signs[: len(self)], queries, distance)
         cells = self.dynamics.height * self.dynamics.width
         mine = 1 - 2 * np.bitwise_count(queries).sum(1, dtype=np.int64)[:, None] / cells
-        theirs = 1 - 2 * np.array([e["negative"] for e in self.entries], np.float64)[None] / cells
+        if self._means is None:
+            self._means = 1 - 2 * np.array([e["negative"] for e in self.entries], np.float64) / cells
+        theirs = self._means[None]
         spread = np.sqrt((1 - mine**2) * (1 - theirs**2))
         correlation = (1 - 2 * distance / cells - mine * theirs) / np.where(spread > 0, spread, np.inf)
         return correlation if batch else correlation[0]
@@ -168,6 +172,7 @@ class WheelerMemory:
         """Drop the memory of text; KeyError if there is none."""
         row, last = self._row.pop(self.key(text)), len(self.entries) - 1
         entry = self.entries.pop()
+        self._means = None
         if row != last:  # the last row moves into the gap
             if not self._signs.flags.writeable:
                 self._signs = np.array(self._signs)
