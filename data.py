@@ -165,7 +165,7 @@ def get_tokenizer(name: str | None, texts: Sequence[str], vocab_size: int, cache
     if path.is_file():
         try:
             return tokenizer_from_dict(json.loads(path.read_text(encoding="utf-8")))
-        except Exception:                                                     # damaged: train it again
+        except ValueError:                                                    # damaged: train it again
             pass
     tokenizer = train_tokenizer((text for text in sample if text), vocab_size)
     make_cache_dir(cache_dir)

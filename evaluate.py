@@ -143,6 +143,8 @@ def main(argv: list[str] | None = None) -> int:
             raise ValueError(f"--seed {args.seed} must not be negative")
         check_device(args.device)
         model = WheelerTextAutoencoder.load_from_checkpoint(args.checkpoint, map_location=args.device)
+        if model.tokenizer is None:
+            raise ValueError(f"--checkpoint {args.checkpoint}: it has no tokenizer")
         stories = list(load_texts(args.dataset, "validation", args.text_column))
         results = {}
         for kind in args.texts:

@@ -70,7 +70,11 @@ def tokenizer_to_dict(tokenizer) -> dict[str, str]:
 
 
 def tokenizer_from_dict(state: dict[str, str]):
-    return build_tokenizer(state["json"], state["bos"], state["eos"], state["pad"])
+    """The tokenizer of tokenizer_to_dict, or ValueError where that is damaged."""
+    try:
+        return build_tokenizer(state["json"], state["bos"], state["eos"], state["pad"])
+    except Exception as error:                                                # tokenizers raises bare Exceptions
+        raise ValueError(f"the stored tokenizer cannot be read: {error}") from None
 
 
 def tokenizer_from_json(json_text: str, config):

@@ -348,6 +348,8 @@ def train(args: argparse.Namespace, checkpoint: dict | None) -> int:
     else:
         model = WheelerTextAutoencoder.from_checkpoint(checkpoint, "the checkpoint")
         tokenizer = model.tokenizer
+        if tokenizer is None:
+            raise UsageError(f"--resume {args.resume}: it has no tokenizer")
     held = load_texts(args.dataset, "validation", args.text_column)
     data = build_dataset(texts, tokenizer, args.max_seq_len, args.cache_dir, args.long_texts, args.max_train_samples)
     unseen = build_dataset(held, tokenizer, args.max_seq_len, args.cache_dir, args.long_texts)
@@ -380,7 +382,10 @@ def train(args: argparse.Namespace, checkpoint: dict | None) -> int:
         if state["step"] >= total_steps:
             raise UsageError(f"--resume {args.resume}: it is at step {state['step']:,} and the run ends at step "
                              f"{total_steps:,}; more --{'max_steps' if args.max_steps > 0 else 'epochs'} go on")
-        optimizer.load_state_dict(state["optimizer"])
+        try:
+            optimizer.load_state_dict(state["optimizer"])
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise UsageError(f"--resume {args.resume}: its optimizer state does not fit its model") from None
         if args.fp16 and state["scaler"]:
             scaler.load_state_dict(state["scaler"])
         step, skipped = state["step"], state["skipped"]
