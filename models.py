@@ -21,6 +21,7 @@ N = (H/p)*(W/p) latents, D d_model, nh heads, hd = D // nh.
 
 import math
 import os
+import pickle
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
@@ -709,4 +710,6 @@ def read_checkpoint(path: str | os.PathLike) -> dict:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:                                                # torch raises half a dozen types here
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        if isinstance(error, pickle.UnpicklingError):                         # torch's text advises an unsafe load
+            reason = "it is no file of torch.save, or holds more than tensors and plain values"
         raise ValueError(f"{path} is not a readable checkpoint: {reason}") from None
