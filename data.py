@@ -29,11 +29,12 @@ import torch
 from tqdm import tqdm
 
 from models import WheelerConfig, round_up
-from tokenizer import load_tokenizer, tokenizer_from_dict, tokenizer_to_dict, train_tokenizer
+from tokenizer import load_tokenizer, tokenizer_from_dict, tokenizer_to_dict, train_tokenizer, vocabulary_size
 
 DEFAULT_DATASET = "roneneldan/TinyStories"
 HELD_OUT_EVERY, HELD_OUT_MOST = 20, 1000
 TOKENIZER_TEXTS = 200_000  # more texts change little and cost minutes
+CACHE_FORMAT = 2  # part of every cache key: a new layout never opens old entries
 
 
 class DataError(ValueError):
@@ -46,12 +47,15 @@ class DataError(ValueError):
 def read_local(path: Path, text_column: str) -> list[str]:
     """The texts of one .jsonl, .json or .txt file."""
     try:
-        raw = path.read_text(encoding="utf-8")
+        raw = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"--dataset {path}: cannot be read as UTF-8 text ({error})") from None
     if path.suffix == ".txt":
         blocks = raw.split("<|endoftext|>") if "<|endoftext|>" in raw else raw.split("\n\n")
-        return [block.strip() for block in blocks]
+        texts = [block.strip() for block in blocks if block.strip()]
+        if not texts:
+            raise DataError(f"--dataset {path}: there is no text in it")
+        return texts
     texts = []
     for number, line in enumerate(raw.split("\n"), 1):
         if not line.strip():
@@ -59,16 +63,25 @@ def read_local(path: Path, text_column: str) -> list[str]:
         try:
             row = json.loads(line)
             texts.append(row[text_column])
-        except (json.JSONDecodeError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise DataError(f"--dataset {path}: line {number} is not a JSON object with a field {text_column!r} "
                             "(--text_column)") from None
         if not isinstance(texts[-1], str):
             raise DataError(f"--dataset {path}: field {text_column!r} of line {number} is not a string")
+        try:
+            texts[-1].encode("utf-8")
+        except UnicodeEncodeError:                                            # JSON can spell half a character
+            raise DataError(f"--dataset {path}: field {text_column!r} of line {number} is not valid Unicode") from None
+    if not any(texts):
+        raise DataError(f"--dataset {path}: there is no text in it")
     return texts
 
 
 def hold_out(texts: Sequence[str], split: str) -> list[str]:
     """A fixed validation split where the data set brings none."""
+    if len(texts) < 2:
+        raise DataError(f"a data set with {len(texts)} text and no validation split is too small: at least 2 are "
+                        "needed, one of them is held out")
     held = [i for i in range(0, len(texts), HELD_OUT_EVERY)][:HELD_OUT_MOST]
     if split == "validation":
         return [texts[i] for i in held]
@@ -81,6 +94,8 @@ def load_texts(dataset: str = DEFAULT_DATASET, split: str = "train", text_column
 
     Raises DataError that says what to do when the data set cannot be had or has no such column.
     """
+    if not dataset.strip():
+        raise DataError("--dataset is empty: name 'sample', a local file or folder, or a data set of the hub")
     if dataset == "sample":
         from sample_corpus import stories
 
@@ -104,26 +119,40 @@ def load_texts(dataset: str = DEFAULT_DATASET, split: str = "train", text_column
         splits = load_dataset(dataset)
     except Exception as error:  # dozens of types, most of them mean "not reachable"
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise DataError(f"--dataset {dataset}: cannot be loaded from the hub ({reason}). Without a network train on "
-                        "the embedded corpus with `--dataset sample`, or on a local file with `--dataset stories.jsonl`"
-                        ) from None
+        raise DataError(f"--dataset {dataset}: no such file or folder here, and it cannot be loaded from the hub "
+                        f"({reason}). Without a network train on the embedded corpus with `--dataset sample`, or on a "
+                        "local file with `--dataset stories.jsonl`") from None
     column = splits["train"] if "train" in splits else splits[next(iter(splits))]
     if text_column not in column.column_names:
         raise DataError(f"--dataset {dataset}: no column {text_column!r}, it has {', '.join(column.column_names)} "
                         "(--text_column)")
+    if getattr(column.features[text_column], "dtype", None) not in ("string", "large_string"):
+        raise DataError(f"--dataset {dataset}: column {text_column!r} holds no strings (--text_column)")
     if "validation" in splits:
         return splits[split if "train" in splits or split == "validation" else next(iter(splits))][text_column]
+    if len(column) < 2:
+        return hold_out(column[text_column], split)                           # says what is wrong
     if split == "train":
         return column.select([i for i in range(len(column)) if i % HELD_OUT_EVERY or
                               i >= HELD_OUT_EVERY * HELD_OUT_MOST])[text_column]
     return column.select(range(0, min(len(column), HELD_OUT_EVERY * HELD_OUT_MOST), HELD_OUT_EVERY))[text_column]
 
 
+def make_cache_dir(cache_dir: str | os.PathLike) -> None:
+    try:
+        Path(cache_dir).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"--cache_dir {cache_dir}: cannot be made ({error.strerror})") from None
+
+
 def fingerprint(texts: Iterable[str]) -> str:
-    """sha256 hex of the texts in order."""
+    """sha256 hex of the texts in order. A column of a hub data set brings the fingerprint of its table, which is the
+    same for every column of it and, unlike the hash of the texts, not the same on every machine."""
+    if hasattr(texts, "source"):
+        return f"{texts.source._fingerprint}/{texts.column_name}"
     digest = hashlib.sha256()
     for text in texts:
-        digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
+        digest.update((text or "").encode("utf-8", "surrogatepass") + b"\0")
     return digest.hexdigest()
 
 
@@ -134,9 +163,12 @@ def get_tokenizer(name: str | None, texts: Sequence[str], vocab_size: int, cache
     sample = texts[:TOKENIZER_TEXTS]
     path = Path(cache_dir) / f"tokenizer-{fingerprint(sample)[:16]}-{vocab_size}.json"
     if path.is_file():
-        return tokenizer_from_dict(json.loads(path.read_text(encoding="utf-8")))
-    tokenizer = train_tokenizer(sample, vocab_size)
-    path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return tokenizer_from_dict(json.loads(path.read_text(encoding="utf-8")))
+        except ValueError:                                                    # damaged: train it again
+            pass
+    tokenizer = train_tokenizer((text for text in sample if text), vocab_size)
+    make_cache_dir(cache_dir)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     temporary.write_text(json.dumps(tokenizer_to_dict(tokenizer)), encoding="utf-8")
     os.replace(temporary, path)
@@ -170,13 +202,15 @@ def tokenize(texts: Sequence[str], tokenizer, max_seq_len: int, long_texts: str)
 class TokenDataset:
     """Tokenised texts in a memory map. `len(ds)`, `ds[i]` -> (T,) array of token ids, end token last.
 
-    texts_cut: how many texts were longer than max_seq_len. key: identity of the data, tokenizer and cutting.
+    texts_cut: how many texts were longer than max_seq_len. key: name of the cache entry. content: hash of the tokens,
+    the same wherever and however they were made.
     """
 
     def __init__(self, folder: str | os.PathLike):
-        folder = Path(folder)
+        self.folder = folder = Path(folder)
         meta = json.loads((folder / "meta.json").read_text())
-        self.key, self.texts_cut, self.max_seq_len = meta["key"], meta["texts_cut"], meta["max_seq_len"]
+        self.key, self.content = meta["key"], meta["content"]
+        self.texts_cut, self.max_seq_len = meta["texts_cut"], meta["max_seq_len"]
         self.vocab_size, self.special_ids = meta["vocab_size"], meta["special_ids"]
         self.offsets = np.load(folder / "offsets.npy")
         self.tokens = np.memmap(folder / "tokens.bin", dtype=meta["dtype"], mode="r")
@@ -184,6 +218,9 @@ class TokenDataset:
             raise DataError(f"{folder}: tokens.bin has {len(self.tokens)} tokens, wanted {self.offsets[-1]}; delete it")
         self.lengths = np.diff(self.offsets)
         self.buckets = bucket_lengths(self.max_seq_len)
+
+    def __reduce__(self):
+        return TokenDataset, (self.folder,)                                   # a worker maps the file, not a copy
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -210,33 +247,40 @@ def build_dataset(texts: Sequence[str], tokenizer, max_seq_len: int, cache_dir: 
     """Tokenise `texts` (the first max_samples; -1: all) or open the cache entry of an earlier run."""
     if long_texts not in ("cut", "split"):
         raise DataError(f"long_texts = {long_texts!r} must be 'cut' or 'split'")
+    if max_seq_len < 2:
+        raise DataError(f"max_seq_len = {max_seq_len} must be at least 2: a token and the end token")
     texts = texts[:max_samples] if max_samples >= 0 else texts
-    identity = tokenizer_to_dict(tokenizer)
-    source = getattr(getattr(texts, "source", None), "_fingerprint", None) or fingerprint(texts)
-    key = hashlib.sha256(json.dumps([source, len(texts), identity, max_seq_len, long_texts]).encode()).hexdigest()[:16]
+    identity, size = tokenizer_to_dict(tokenizer), vocabulary_size(tokenizer)
+    key = hashlib.sha256(json.dumps([CACHE_FORMAT, fingerprint(texts), len(texts), identity, max_seq_len, long_texts])
+                         .encode()).hexdigest()[:16]
     folder = Path(cache_dir) / key
-    if (folder / "meta.json").is_file():
-        return TokenDataset(folder)
-    Path(cache_dir).mkdir(parents=True, exist_ok=True)
+    if folder.exists():
+        try:
+            return TokenDataset(folder)
+        except (OSError, ValueError, KeyError):                               # damaged: make it again
+            shutil.rmtree(folder, ignore_errors=True)
+    make_cache_dir(cache_dir)
     temporary = Path(tempfile.mkdtemp(dir=cache_dir, prefix=f"{key}."))
     try:
-        dtype = "uint16" if len(tokenizer) <= 65536 else "uint32"
-        offsets, cut = [0], 0
+        dtype = "uint16" if size <= 65536 else "uint32"
+        offsets, cut, digest = [0], 0, hashlib.sha256()
         with open(temporary / "tokens.bin", "wb") as file:
             for ids, was_cut in tokenize(texts, tokenizer, max_seq_len, long_texts):
-                file.write(ids.astype(dtype).tobytes())
+                file.write(row := ids.astype(dtype).tobytes())
+                digest.update(row)
                 offsets.append(offsets[-1] + len(ids))
                 cut += was_cut
         if len(offsets) == 1:
-            raise DataError("the data set has no text that is not empty")
+            raise DataError(f"none of the {len(texts)} texts has anything in it")
         np.save(temporary / "offsets.npy", np.array(offsets, dtype=np.int64))
         (temporary / "meta.json").write_text(json.dumps({
-            "key": key, "dtype": dtype, "max_seq_len": max_seq_len, "texts_cut": cut, "vocab_size": len(tokenizer),
+            "key": key, "content": digest.hexdigest(), "dtype": dtype, "max_seq_len": max_seq_len, "texts_cut": cut,
+            "vocab_size": size,
             "special_ids": [tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id]}))
         try:
             os.replace(temporary, folder)
-        except OSError:                                                       # another process was faster, or made the
-            if not (folder / "meta.json").is_file():                          # folder without finishing it
+        except OSError:
+            if not (folder / "meta.json").is_file():                          # else: another process was faster
                 raise
         return TokenDataset(folder)
     finally:
@@ -315,9 +359,12 @@ def main(argv: list[str] | None = None) -> int:
             print(f"{split}: {len(data):,} texts, {len(data.tokens):,} tokens, {data.texts_cut:,} cut at "
                   f"{args.max_seq_len}; by length " +
                   ", ".join(f"<= {bucket}: {count:,}" for bucket, count in zip(data.buckets, counts, strict=True)))
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"data.py: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("data.py: stopped", file=sys.stderr)
+        return 130
     print(f"tokenizer: {len(tokenizer):,} entries; first text: {tokenizer.decode(data[0])!r:.300}")
     return 0
 

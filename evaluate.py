@@ -29,6 +29,17 @@ PATHS = ("grid", "frame")
 TEXTS = ("validation", "random", "unusual")
 
 
+def check_device(name: str | None) -> torch.device:
+    """The device of that name, None: a GPU if there is one. ValueError where it cannot be used."""
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.zeros(1, device=device).item()
+    except Exception as error:                                                # AssertionError, NotImplementedError ...
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:100]
+        raise ValueError(f"--device {name}: it cannot be used here ({reason})") from None
+    return device
+
+
 def wilson_interval(successes: int, n: int, z: float = 1.959964) -> tuple[float, float]:
     """95% interval (z = 1.96) of a share, in [0, 1]; Wilson 1927. n must be at least 1."""
     if not 0 <= successes <= n or n < 1:
@@ -92,7 +103,9 @@ def probe_texts(kind: str, n: int, stories: Sequence[str], seed: int = 0) -> lis
     that are made-up names, numbers, accented words, emoji, other scripts and code."""
     rng = np.random.default_rng([seed, TEXTS.index(kind)])
     if kind == "random":
-        words = sorted({word for story in stories for word in story.split()})
+        words = sorted({word for story in stories for word in (story or "").split()})
+        if not words:
+            raise ValueError("the data set has no words to draw random texts from")
         return [" ".join(rng.choice(words, rng.integers(5, 31))) for _ in range(n)]
 
     def name() -> str:
@@ -123,7 +136,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda ...")
     args = parser.parse_args(argv)
     try:
+        if args.num_samples < 1 and args.num_samples != -1:
+            raise ValueError(f"--num_samples {args.num_samples} must be at least 1, or -1")
+        if args.batch_size < 1:
+            raise ValueError(f"--batch_size {args.batch_size} must be at least 1")
+        if args.seed < 0:
+            raise ValueError(f"--seed {args.seed} must not be negative")
+        check_device(args.device)
         model = WheelerTextAutoencoder.load_from_checkpoint(args.checkpoint, map_location=args.device)
+        if model.tokenizer is None:
+            raise ValueError(f"--checkpoint {args.checkpoint}: it has no tokenizer")
         stories = list(load_texts(args.dataset, "validation", args.text_column))
         results = {}
         for kind in args.texts:
@@ -138,7 +160,10 @@ def main(argv: list[str] | None = None) -> int:
                 result = score(*reconstruct(model, data, indices, path, args.batch_size, progress=True))
                 result |= teacher_forced(model, data, indices, path, args.batch_size)
                 results[f"{kind}/{path}"] = result | {"mean_tokens": float(data.lengths[indices].mean())}
-    except (ValueError, FileNotFoundError, RuntimeError) as error:
+    except KeyboardInterrupt:
+        print("evaluate.py: stopped", file=sys.stderr)
+        return 130
+    except (ValueError, OSError) as error:                                    # others are bugs and keep their traceback
         print(f"evaluate.py: {error}", file=sys.stderr)
         return 2
     print(f"{'texts / read from':<20} {'n':>5} {'tokens':>6}  {'exact match (95%)':<24} {'token acc.':>10} "

@@ -21,6 +21,7 @@ N = (H/p)*(W/p) latents, D d_model, nh heads, hd = D // nh.
 
 import math
 import os
+import pickle
 import warnings
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -94,6 +95,15 @@ class WheelerConfig:
     @property
     def num_patches(self) -> int:
         return (self.grid_size // self.patch_size) ** 2
+
+    @property
+    def code_bits(self) -> int:
+        """Bits of the token code that the aligned start shows in the cells of a patch."""
+        return min(self.patch_size**2, self.d_model // 2)
+
+    @property
+    def frame_holds_code(self) -> bool:
+        return 2**self.code_bits >= self.vocab_size
 
 
 # ---- parts ----------------------------------------------------------------------------------------------------------
@@ -464,9 +474,8 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
 
     def _align_frame(self) -> None:
         """The frame's part of the aligned start; changes nothing where a patch has too few cells for a binary code."""
-        c, frame, cells = self.config, self.frame, self.config.patch_size**2
-        m = min(cells, c.d_model // 2)                                        # bits of the code
-        if 2**m < c.vocab_size:
+        c, frame, cells, m = self.config, self.frame, self.config.patch_size**2, self.config.code_bits
+        if not c.frame_holds_code:
             return
         # Orthonormal directions without a mean, which layer norm would take away: basis[:m] for the code.
         random = torch.randn(c.d_model, c.d_model - 1)
@@ -800,4 +809,6 @@ def read_checkpoint(path: str | os.PathLike) -> dict:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:                                                # torch raises half a dozen types here
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        if isinstance(error, pickle.UnpicklingError):                         # torch's text advises an unsafe load
+            reason = "it is no file of torch.save, or holds more than tensors and plain values"
         raise ValueError(f"{path} is not a readable checkpoint: {reason}") from None

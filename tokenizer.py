@@ -44,7 +44,7 @@ def load_tokenizer(name_or_path: str):
         tokenizer = AutoTokenizer.from_pretrained(name_or_path)
     except Exception as error:
         raise ValueError(f"--tokenizer {name_or_path}: cannot be loaded, neither as a folder nor from the hub "
-                         f"({str(error).strip().splitlines()[0][:160]})") from None
+                         f"({(str(error).strip() or type(error).__name__).splitlines()[0][:160]})") from None
     if not tokenizer.is_fast:
         raise ValueError(f"--tokenizer {name_or_path}: only fast tokenizers can travel inside a checkpoint")
     backend, used = tokenizer.backend_tokenizer, []
@@ -58,6 +58,11 @@ def load_tokenizer(name_or_path: str):
     return build_tokenizer(backend.to_str(), bos, eos, pad)
 
 
+def vocabulary_size(tokenizer) -> int:
+    """The least vocab_size that holds every id: more than len(tokenizer) where ids have gaps."""
+    return max(tokenizer.get_vocab().values()) + 1
+
+
 def tokenizer_to_dict(tokenizer) -> dict[str, str]:
     """Plain strings, so that a checkpoint loads with weights_only=True."""
     return {"json": tokenizer.backend_tokenizer.to_str(), "bos": tokenizer.bos_token, "eos": tokenizer.eos_token,
@@ -65,7 +70,11 @@ def tokenizer_to_dict(tokenizer) -> dict[str, str]:
 
 
 def tokenizer_from_dict(state: dict[str, str]):
-    return build_tokenizer(state["json"], state["bos"], state["eos"], state["pad"])
+    """The tokenizer of tokenizer_to_dict, or ValueError where that is damaged."""
+    try:
+        return build_tokenizer(state["json"], state["bos"], state["eos"], state["pad"])
+    except Exception as error:                                                # tokenizers raises bare Exceptions
+        raise ValueError(f"the stored tokenizer cannot be read: {error}") from None
 
 
 def tokenizer_from_json(json_text: str, config):

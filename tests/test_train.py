@@ -1,0 +1,530 @@
+"""Training as a user runs it: `main` in process, offline, with a model that takes a millisecond a step."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import train
+from models import WheelerTextAutoencoder
+from sample_corpus import stories
+from tokenizer import train_tokenizer
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = """--grid_size 8 --d_model 64 --max_seq_len 16 --encoder_layers 1 --grid_layers 0 --decoder_layers 1
+--vocab_size 512 --batch_size 8 --max_steps 4 --eval_samples 4 --show_samples 1 --log_every 1 --eval_every -1
+--save_every -1 --warmup_steps 100 --device cpu""".split()
+# 49 texts to train on: 6 steps an epoch with --batch_size 8
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Matrices this small gain nothing from threads, and wait for them on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shared")
+    rows = [" ".join(story.split()[: 2 + i % 12]) for i, story in enumerate(stories("train", 52))]
+    (folder / "a.jsonl").write_text("".join(json.dumps({"text": row}) + "\n" for row in rows))
+    (folder / "b.jsonl").write_text("".join(json.dumps({"text": row}) + "\n" for row in rows[10:]))
+    return folder
+
+
+@pytest.fixture
+def run(shared, tmp_path, monkeypatch):
+    """run("--flag value ...", name) -> exit code; the run goes to tmp_path / name."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(flags="", out="run", tiny=True):
+        given = [*(TINY if tiny else []), "--dataset", str(shared / "a.jsonl"), "--cache_dir", str(shared / "cache")]
+        return train.main([*given, "--output_dir", out, *flags.split()])
+
+    return run
+
+
+def resume(flags):
+    return train.main(["--resume", *flags.split()])
+
+
+def load(path):
+    return torch.load(path, weights_only=True)
+
+
+def rows(run="run"):
+    return [json.loads(line) for line in Path(run, "metrics.jsonl").read_text().splitlines()]
+
+
+def stop_after(monkeypatch, step, number=signal.SIGINT):
+    """Send a signal in the middle of optimizer step `step`, counted from this call."""
+    clip, count = torch.nn.utils.clip_grad_norm_, [0]
+
+    def clip_and_stop(*args):
+        count[0] += 1
+        if count[0] == step:
+            signal.raise_signal(number)
+        return clip(*args)
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", clip_and_stop)
+
+
+def assert_same(a, b, path=""):
+    """Bit-exact equality of nested plain values and tensors."""
+    assert type(a) is type(b), path
+    if isinstance(a, dict):
+        assert a.keys() == b.keys(), path
+        for key in a:
+            assert_same(a[key], b[key], f"{path}/{key}")
+    elif isinstance(a, (list, tuple)):
+        assert len(a) == len(b), path
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_same(x, y, f"{path}/{i}")
+    elif isinstance(a, torch.Tensor):
+        assert a.dtype == b.dtype and torch.equal(a, b), path
+    else:
+        assert a == b, path
+
+
+# ---- what a run leaves behind ---------------------------------------------------------------------------------------
+
+
+def test_run_writes_checkpoints_metrics_and_flags(run, capsys):
+    assert run() == 0
+    out = capsys.readouterr().out
+    for word in ("device", "parameters", "texts to train on", "tokens a step", "next        python evaluate.py"):
+        assert word in out
+    assert sorted(p.name for p in Path("run").iterdir()) == ["best.pt", "last.pt", "metrics.jsonl", "run.json"]
+    logged = rows()
+    assert [row["step"] for row in logged] == [0, 1, 2, 3, 4, 4]
+    assert {"grid/exact_match", "frame/token_accuracy", "validation_loss"} <= logged[0].keys() & logged[-1].keys()
+    about = json.loads(Path("run/run.json").read_text())
+    assert about["flags"]["grid_size"] == 8 and about["parameters"] > 0 and "commit" in about
+
+
+def test_checkpoints_are_weights_only_and_self_contained(run):
+    run()
+    for name in ("best.pt", "last.pt"):
+        checkpoint = load(f"run/{name}")
+        assert train.TRAINING_STATE | {"best"} <= checkpoint["training"].keys()
+    model = WheelerTextAutoencoder.load_from_checkpoint("run/last.pt")
+    grid = model.encode("Hello")
+    assert grid.shape == (1, 8, 8, 64) and isinstance(model.decode(grid), str)
+    assert model.tokenizer.decode(model.tokenizer("Zoë 🐉")["input_ids"], skip_special_tokens=True) == "Zoë 🐉"
+
+
+def test_best_changes_only_when_better(run, monkeypatch):
+    losses = iter([3.0, 2.0, 2.5, 2.0, 1.0, 9.0])      # each counts three times: from grid, frame and nothing
+    fake = lambda *args: {"teacher_forced_loss": fake.value, "teacher_forced_token_accuracy": 0.0}
+    real = train.reconstruct
+
+    def reconstruct(model, data, indices, path, *args):
+        if path == "grid":
+            fake.value = next(losses)
+        return real(model, data, indices, path, *args)
+
+    saved, save = [], train.save_checkpoint
+    monkeypatch.setattr(train, "teacher_forced", fake)
+    monkeypatch.setattr(train, "reconstruct", reconstruct)
+    monkeypatch.setattr(train, "save_checkpoint", lambda path, state: (
+        saved.append((path.name, state["training"]["step"], state["training"]["best"])), save(path, state)))
+    run("--max_steps 5 --eval_every 1")
+    assert [s for s in saved if s[0] == "best.pt"] == [("best.pt", 0, 9.0), ("best.pt", 1, 6.0), ("best.pt", 4, 3.0)]
+
+
+def test_resumed_run_does_not_replace_a_better_best(run):
+    run("--save_every 2")
+    better = load("run/best.pt")
+    better["training"]["best"] = -1.0                                         # a later best than the one in last.pt
+    torch.save(better, "run/best.pt")
+    before = Path("run/best.pt").read_bytes()
+    assert resume("run/last.pt --max_steps 6") == 0
+    assert Path("run/best.pt").read_bytes() == before
+
+
+def test_save_is_atomic(tmp_path):
+    path = tmp_path / "last.pt"
+    train.save_checkpoint(path, {"step": 1})
+    with pytest.raises(Exception):  # noqa: B017
+        train.save_checkpoint(path, {"step": 2, "bad": lambda: 0})
+    assert load(path) == {"step": 1} and [p.name for p in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_new_run_keeps_the_earlier_one(run, capsys):
+    run()
+    before = {p.name: p.read_bytes() for p in Path("run").iterdir()}
+    run("--seed 1")
+    assert "moved to run/earlier-1" in capsys.readouterr().out
+    assert {p.name: p.read_bytes() for p in Path("run/earlier-1").iterdir()} == before
+    run("--seed 2")
+    assert Path("run/earlier-2/last.pt").is_file() and len(rows()) == 6
+
+
+@pytest.mark.parametrize("flags", ["--dataset none.jsonl", "--lr 0", "--d_model 63", "--device nonsense",
+                                   "--accumulation_steps 100", "--resume none.pt"])
+def test_failing_run_touches_nothing(run, flags):
+    run()
+    before = {p.name: p.read_bytes() for p in Path("run").iterdir()}
+    assert run(flags) == 2
+    assert {p.name: p.read_bytes() for p in Path("run").iterdir()} == before
+
+
+# ---- exactness ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("flags, first, total", [
+    ("", 2, 4),                                                               # in the middle of an epoch
+    ("--dropout 0.2", 2, 4),
+    ("--dropout 0.2", 5, 9),                                                  # over the end of an epoch (6 steps)
+    ("--dropout 0.1", 6, 8),                                                  # from the end of an epoch
+    ("--accumulation_steps 3 --batch_size 4 --dropout 0.1", 3, 6),            # 4 steps an epoch
+    ("--num_workers 2 --dropout 0.1", 2, 4),
+    ("--bf16", 2, 4),
+    ("--fp16", 2, 4),
+])
+def test_stopped_and_resumed_equals_uninterrupted(run, monkeypatch, flags, first, total):
+    flags = f"{flags} --max_steps {total}"
+    assert run(flags, "whole") == 0
+    with monkeypatch.context() as patch:
+        stop_after(patch, first)
+        assert run(flags, "parts") == 130
+    assert load("parts/last.pt")["training"]["step"] == first
+    assert resume("parts/last.pt") == 0
+    whole, parts = load("whole/last.pt"), load("parts/last.pt")
+    for key in ("model", "config", "tokenizer"):
+        assert_same(whole[key], parts[key], key)
+    for key in ("optimizer", "scaler", "rng", "step", "best", "skipped", "data_content"):
+        assert_same(whole["training"][key], parts["training"][key], key)
+    assert rows("whole")[-1] == rows("parts")[-1]                             # the evaluation
+    loss = lambda name: {row["step"]: row["loss"] for row in rows(name) if "loss" in row}
+    assert loss("whole") == loss("parts") and len(loss("whole")) == total
+
+
+def test_same_seed_same_run_other_seed_other_run(run):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        run(f"--seed {seed} --dropout 0.1", name)
+    a, b, c = (load(f"{name}/last.pt") for name in "abc")
+    assert_same(a["model"], b["model"])
+    assert not torch.equal(a["model"]["encoder.text_code"], c["model"]["encoder.text_code"])
+
+
+def test_evaluating_does_not_change_the_run(run):
+    run("--dropout 0.1 --eval_every 1", "often")
+    run("--dropout 0.1 --eval_every -1 --show_samples 0 --save_every 1 --log_every 3", "seldom")
+    assert_same(load("often/last.pt")["model"], load("seldom/last.pt")["model"])
+
+
+def test_accumulation_equals_one_large_batch(run):
+    # Every text has the same number of tokens, so the mean of means is the mean.
+    common = "--max_seq_len 2 --max_steps 1 --random_text_share 0 --frame_share 0 --blank_share 0 --seed 3"
+    run(f"{common} --batch_size 48", "large")
+    run(f"{common} --batch_size 16 --accumulation_steps 3", "small")
+    large, small = ([row for row in rows(name) if "loss" in row][0] for name in ("large", "small"))
+    assert small["loss"] == pytest.approx(large["loss"], rel=1e-4)
+    assert small["grad_norm"] == pytest.approx(large["grad_norm"], rel=1e-3)
+
+
+def test_shares_of_a_batch(run, monkeypatch):
+    """48 rows: 18 from the frame, 12 from nothing, and the latter are no random texts."""
+    seen, forward = [], train.WheelerTextAutoencoder.forward
+    monkeypatch.setattr(train.WheelerTextAutoencoder, "forward", lambda self, ids, mask=None, **rows: (
+        seen.append((len(ids), rows, ids)) if self.training else None, forward(self, ids, mask, **rows))[1])
+    run("--max_steps 1 --batch_size 48 --frame_share 0.375 --blank_share 0.25 --random_text_share 1")
+    (count, rows, ids), = seen
+    assert (count, rows) == (48, {"frame_rows": 18, "blank_rows": 12})
+    tokenizer = WheelerTextAutoencoder.load_from_checkpoint("run/last.pt").tokenizer
+    stories = [tokenizer.decode(row, skip_special_tokens=True) for row in ids.tolist()]
+    assert all(" " in story for story in stories[36:]) and len(set(ids[:36].flatten().tolist())) > 100
+
+
+def test_padding_never_counts_in_the_loss(run, monkeypatch):
+    """The first logged loss equals the mean over text tokens, one text at a time and without padding."""
+    taken, states, item, save = [], [], train.EpochBatches.__getitem__, train.save_checkpoint
+    with monkeypatch.context() as patch:
+        patch.setattr(train.EpochBatches, "__getitem__", lambda self, i: taken.append(item(self, i)) or taken[-1])
+        patch.setattr(train, "save_checkpoint", lambda path, state: (states.append(path.name), save(path, state)))
+        stop_after(patch, 1)
+        run("--max_steps 2 --frame_share 0 --blank_share 0")
+    assert states == ["best.pt", "last.pt"]                                   # best.pt has the weights of step 0
+    model = WheelerTextAutoencoder.load_from_checkpoint("run/best.pt")
+    (ids, mask), total, count = taken[0], 0.0, 0
+    assert not mask.all()
+    for row, keep in zip(ids, mask, strict=True):
+        text = row[keep][None]
+        logits, _ = model(text)
+        total += F.cross_entropy(logits[0], text[0], reduction="sum").item()
+        count += len(text[0])
+    assert next(row for row in rows() if "loss" in row)["loss"] == pytest.approx(total / count, rel=1e-4)
+
+
+# ---- resuming -------------------------------------------------------------------------------------------------------
+
+
+def test_resume_goes_on_with_flags_and_folder_of_the_checkpoint(run):
+    run("--lr 1e-3 --frame_share 0.25 --weight_decay 0.5", "runs/a")
+    assert resume("runs/a/last.pt --max_steps 6") == 0
+    assert not Path("checkpoints").exists()
+    flags = load("runs/a/last.pt")["training"]["flags"]
+    assert (flags["lr"], flags["frame_share"], flags["weight_decay"], flags["max_steps"]) == (1e-3, 0.25, 0.5, 6)
+    assert [row["step"] for row in rows("runs/a")] == [0, 1, 2, 3, 4, 4, 5, 6, 6]
+
+
+def test_bare_resume_uses_the_default_folder(run):
+    run(out="checkpoints")
+    assert train.main(["--resume", "--max_steps", "5"]) == 0
+    assert load("checkpoints/last.pt")["training"]["step"] == 5
+
+
+def test_resume_into_another_folder_keeps_both(run):
+    run()
+    run(out="other")
+    before = Path("run/last.pt").read_bytes(), Path("other/last.pt").read_bytes()
+    assert resume("run/last.pt --output_dir other --max_steps 6") == 0
+    assert (Path("run/last.pt").read_bytes(), Path("other/earlier-1/last.pt").read_bytes()) == before
+    assert load("other/best.pt")["training"]["step"] == 6
+
+
+def test_resume_from_best(run):
+    run("--eval_every 1")
+    step = load("run/best.pt")["training"]["step"]
+    assert resume("run/best.pt --max_steps 6") == 0
+    assert step < 6 == load("run/last.pt")["training"]["step"]
+
+
+def test_resume_names_what_does_not_fit(run, shared, capsys):
+    run()
+    capsys.readouterr()
+    for flags, message in (("", "at step 4"), ("--max_steps 3", "at step 4"), ("--d_model 128", "--d_model 128"),
+                           ("--vocab_size 600", "--vocab_size 600"), ("--tokenizer x", "--tokenizer x"),
+                           (f"--max_steps 9 --dataset {shared / 'b.jsonl'}", "not what the checkpoint was trained on"),
+                           ("--max_steps 9 --max_train_samples 20", "--max_train_samples")):
+        assert resume(f"run/last.pt {flags}") == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
+
+
+def test_resume_with_the_other_precision(run):
+    run("--fp16")
+    assert resume("run/last.pt --max_steps 5 --bf16") == 0
+    flags = load("run/last.pt")["training"]["flags"]
+    assert flags["bf16"] and not flags["fp16"]
+
+
+def test_foreign_and_damaged_checkpoints_give_one_line(run, capsys):
+    run()
+    whole, good = Path("run/last.pt").read_bytes(), load("run/last.pt")
+    Path("half.pt").write_bytes(whole[: len(whole) // 2])
+    Path("text.pt").write_text("hello")
+    foreign = {"tensor": torch.ones(2), "list": [1], "weights": {"a": torch.ones(2)}, "empty": {"training": {}},
+               "model": {k: v for k, v in good.items() if k != "training"}, "version": good | {"format_version": 99},
+               "optimizer": good | {"training": good["training"] | {"optimizer": {}}},
+               "notok": good | {"tokenizer": None},
+               "badtok": good | {"tokenizer": good["tokenizer"] | {"json": "x"}}, "names": good | {"model": {}}}
+    for name, state in foreign.items():
+        torch.save(state, f"{name}.pt")
+    capsys.readouterr()
+    for name in ("half", "text", "nowhere", *foreign):
+        assert resume(f"{name}.pt --max_steps 9 --output_dir new") == 2, name
+        error = capsys.readouterr().err
+        assert error.startswith("train.py: ") and error.count("\n") == 1, error
+        assert "weights_only" not in error
+    assert not list(Path("new").iterdir())
+
+
+# ---- stopping -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_saves_and_says_how_to_go_on(run, monkeypatch, capsys, number):
+    before = signal.getsignal(number)
+    stop_after(monkeypatch, 2, number)
+    assert run() == 128 + number
+    assert "python train.py --resume run/last.pt" in capsys.readouterr().out
+    assert load("run/last.pt")["training"]["step"] == 2
+    assert signal.getsignal(number) is before
+
+
+def test_signal_in_the_first_evaluation(run, monkeypatch):
+    real = train.reconstruct
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "reconstruct", lambda *args: (signal.raise_signal(signal.SIGINT)
+                                                           if args[3] == "grid" else None, real(*args))[1])
+        assert run() == 130
+    assert load("run/last.pt")["training"]["step"] == 0
+    assert resume("run/last.pt") == 0
+
+
+def test_second_signal_stops_at_once_and_keeps_the_last_save(run, monkeypatch, capsys):
+    stop_after(monkeypatch, 3)
+    stop_after(monkeypatch, 3)
+    assert run("--save_every 1") == 130
+    assert load("run/last.pt")["training"]["step"] == 2
+    assert "at once" in capsys.readouterr().err
+
+
+def test_signal_before_the_first_step(run, monkeypatch, capsys):
+    monkeypatch.setattr(train, "load_texts", lambda *args: signal.raise_signal(signal.SIGINT))
+    assert run() == 130
+    assert "nothing saved" in capsys.readouterr().err
+
+
+def test_nonfinite_loss_stops_before_it_is_saved(run, capsys):
+    assert run("--lr 1e30 --grad_clip 0 --max_steps 30 --warmup_steps 0 --save_every 1 --log_every 20") == 2
+    error = capsys.readouterr().err
+    assert "nan" in error and "--lr" in error and error.count("train.py:") == 1
+    assert all(torch.isfinite(p).all() for p in load("run/last.pt")["model"].values())
+
+
+# ---- flags ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("flags, message", [
+    ("--batch_size 0", "--batch_size 0 must be at least 1"), ("--max_steps 0", "--max_steps 0"),
+    ("--epochs 0", "--epochs 0"), ("--accumulation_steps 0", "--accumulation_steps 0"), ("--lr nan", "--lr nan"),
+    ("--lr inf", "--lr inf"), ("--weight_decay inf", "--weight_decay inf"), ("--weight_decay -1", "--weight_decay -1"),
+    ("--grad_clip nan", "--grad_clip nan"), ("--frame_share 1.1", "--frame_share 1.1"),
+    ("--frame_share 0.6 --blank_share 0.5", "--blank_share 0.5"), ("--seed -1", "--seed -1"),
+    (f"--seed {2**63}", f"--seed {2**63}"), ("--dropout 1", "dropout = 1.0"), ("--max_seq_len 1", "--max_seq_len 1"),
+    ("--random_text_share nan", "--random_text_share nan"), ("--eval_every 0", "--eval_every 0"),
+    ("--max_train_samples 0", "--max_train_samples 0"), ("--fp16 --bf16", "--fp16 and --bf16"),
+    ("--vocab_size 258", "--vocab_size 258 must be at least 259"), ("--patch_size 3", "patch_size = 3"),
+    ("--num_heads 7", "num_heads = 7"), ("--device nonsense", "--device nonsense"), ("--num_workers -1", "-1"),
+    ("--output_dir /dev/null/x", "--output_dir /dev/null/x"), ("--cache_dir /dev/null/x", "--cache_dir /dev/null/x"),
+    ("--tokenizer /dev/null/x", "--tokenizer /dev/null/x"), ("--plot nowhere", "--plot nowhere"),
+    ("--text_column no", "'no'"), ("--accumulation_steps 9", "--accumulation_steps 9 x --batch_size 8"),
+    ("--grid_size 1000000 --patch_size 1", "memory"),
+])
+def test_bad_flags_give_one_line(run, capsys, flags, message):
+    assert run(flags) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("train.py: ") and message in error and error.count("\n") == 1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_cuda_without_a_gpu(run, capsys):
+    assert run("--device cuda") == 2
+    assert "--device cuda" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flags", ["--batch_size x", "--plot", "--long_texts maybe", "--nonsense"])
+def test_flags_that_cannot_be_read(run, capsys, flags):
+    with pytest.raises(SystemExit, match="2"):
+        run(flags)
+    error = capsys.readouterr().err.splitlines()
+    assert len(error) == 2 and flags.split()[0] in error[-1]
+
+
+def test_epochs_and_small_data(run, capsys):
+    assert run("--epochs 2 --max_steps -1", "epochs") == 0
+    assert load("epochs/last.pt")["training"]["step"] == 12
+    assert run("--max_train_samples 3", "few") == 0
+    assert "--batch_size 8 is more than the 3 training texts" in capsys.readouterr().out
+    assert run("--eval_samples 1000", "eval") == 0
+    assert rows("eval")[0]["grid/n"] == 3
+
+
+def test_tokenizer_of_a_folder_sets_the_vocabulary(run, tmp_path):
+    train_tokenizer(stories("train", 20), 300).save_pretrained(tmp_path / "tok")
+    assert run(f"--tokenizer {tmp_path / 'tok'}") == 0
+    assert load("run/last.pt")["config"]["vocab_size"] == 300
+    assert resume("run/last.pt --max_steps 5") == 0
+
+
+def test_get_lr():
+    args = train.build_parser().parse_args(["--lr", "1.0", "--warmup_steps", "10"])
+    rates = [train.get_lr(step, args, 110) for step in range(111)]
+    assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert rates[10] == 1.0 and rates[60] == pytest.approx(0.55) and rates[110] == pytest.approx(0.1)
+    assert all(a >= b for a, b in zip(rates[10:], rates[11:]))
+    assert train.get_lr(500, args, 110) == pytest.approx(0.1)
+    args.warmup_steps = 0
+    assert train.get_lr(0, args, 10) == 1.0 and math.isfinite(train.get_lr(0, args, 0))
+
+
+def test_weight_decay_only_on_linear_layers(run):
+    run()
+    args = train.build_parser().parse_args(["--weight_decay", "0.3"])
+    model = WheelerTextAutoencoder.load_from_checkpoint("run/last.pt")
+    decayed, free = train.make_optimizer(model, args).param_groups
+    names = {id(p): name for name, p in model.named_parameters()}
+    assert decayed["weight_decay"] == 0.3 and free["weight_decay"] == 0.0
+    assert len(decayed["params"]) + len(free["params"]) == len(names)
+    free_names = {names[id(p)] for p in free["params"]}
+    assert {"encoder.embedding.weight", "encoder.text_code", "encoder.norm_out.weight"} <= free_names
+    assert all(p.dim() == 2 and "embedding" not in names[id(p)] for p in decayed["params"])
+
+
+def test_wandb_is_imported_only_when_asked(run, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "wandb", None)                           # any import fails
+    assert run() == 0
+    before = Path("run/last.pt").read_bytes()
+    assert run("--wandb") == 2
+    assert "--wandb" in capsys.readouterr().err and Path("run/last.pt").read_bytes() == before
+
+
+def test_plot(run):
+    run(out="a")
+    run(out="b")
+    with open("a/metrics.jsonl", "a") as file:
+        file.write('{"step": 5, "lo')                                         # as a crash leaves it
+    assert train.main("--plot a b --output_dir pictures".split()) == 0
+    assert Path("pictures/curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_metrics_after_a_resume_replace_the_lost_ones(tmp_path):
+    steps = [0, 1, 2, 3, 4, 2, 3]                                             # killed at 4, resumed from 1
+    (tmp_path / "metrics.jsonl").write_text("".join(f'{{"step": {s}, "loss": {i}}}\n' for i, s in enumerate(steps)))
+    assert [(row["step"], row["loss"]) for row in train.read_metrics(tmp_path)] == [(0, 0), (1, 1), (2, 5), (3, 6)]
+
+
+# ---- the whole thing ------------------------------------------------------------------------------------------------
+
+
+def test_learns_from_the_usual_start(run):
+    assert run("--dataset sample --max_train_samples 400 --no-aligned_start --max_steps 40 --batch_size 16 --lr 3e-3 "
+               "--warmup_steps 5 --log_every 40 --eval_samples 32") == 0
+    first, last = (row["validation_loss"] for row in rows() if "validation_loss" in row)
+    assert first > 5 and last < 0.85 * first
+
+
+def test_command_stopped_by_ctrl_c_goes_on(shared, tmp_path):
+    """Two real processes with workers: the first is interrupted as a terminal does it, the second resumes."""
+    command, environment = [sys.executable, str(ROOT / "train.py")], os.environ | {"OMP_NUM_THREADS": "1"}
+    flags = [*TINY, "--dataset", str(shared / "a.jsonl"), "--cache_dir", str(shared / "cache"), "--max_steps", "100000",
+             "--num_workers", "2", "--output_dir", "run"]
+    with subprocess.Popen([*command, *flags], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          env=environment, start_new_session=True) as process:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and process.poll() is None:
+            metrics = tmp_path / "run" / "metrics.jsonl"
+            if metrics.is_file() and metrics.read_text().count("\n") > 4:
+                break
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)
+        out, error = process.communicate(timeout=60)
+    assert process.returncode == 130, error
+    assert "Traceback" not in error and "python train.py --resume run/last.pt" in out
+    step = load(tmp_path / "run/last.pt")["training"]["step"]
+    done = subprocess.run([*command, "--resume", "run/last.pt", "--max_steps", str(step + 2), "--num_workers", "0"],
+                          cwd=tmp_path, capture_output=True, text=True, timeout=60, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert load(tmp_path / "run/last.pt")["training"]["step"] == step + 2
+
+
+@pytest.mark.slow
+def test_compiled_run_has_clean_checkpoint_keys(run):
+    assert run("--compile --max_steps 2") == 0
+    run(out="plain")
+    assert load("run/last.pt")["model"].keys() == load("plain/last.pt")["model"].keys()
+    assert resume("run/last.pt --max_steps 3 --no-compile") == 0
