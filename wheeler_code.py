@@ -33,7 +33,9 @@ import zlib
 from functools import lru_cache
 
 import numpy as np
+import reedsolo
 import torch
+from einops import rearrange
 
 from models import WheelerTextAutoencoder
 
@@ -190,6 +192,81 @@ def frame_bits(height: int, width: int) -> float:
     return sum(frame_from_number(number, height, width)[1].spent() for number in numbers) / 8
 
 
+# ---- redundant frames -----------------------------------------------------------------------------------------------
+
+TILE, HEADERS = 8, 3                                                          # side of a tile; tiles that hold the length
+
+
+@lru_cache(maxsize=1)
+def tile_codebook() -> np.ndarray:
+    """(256, 64) float32: of the 1,184 frames of 8 x 8 cells, 256 that differ in at least 4 cells, found greedily.
+    Each is fenced in, so any mix of them side by side is perturbation-proof as well: a byte a tile."""
+    frames, position = [], 0
+    while position < 1 << number_bits(TILE, TILE):
+        frame, interval = frame_from_number(position, TILE, TILE)
+        frames.append(frame.ravel())
+        position = interval.low + interval.size
+    frames = np.stack(frames)
+    chosen, distance = [0], frames @ frames[0]                                # similarity, the smaller the farther
+    while len(chosen) < 256:
+        chosen.append(int(distance.argmin()))
+        distance = np.maximum(distance, frames @ frames[chosen[-1]])
+    return frames[chosen]
+
+
+def _tiles(frame: np.ndarray) -> np.ndarray:
+    """(H, W) -> (H/8 * W/8, 64), a view or copy."""
+    return rearrange(frame, "(h p) (w q) -> (h w) (p q)", p=TILE, q=TILE)
+
+
+def _headers(count: int) -> list[int]:
+    return [i * count // HEADERS for i in range(HEADERS)]
+
+
+def frame_from_bytes(payload: bytes, height: int, width: int) -> np.ndarray | None:
+    """A frame of tiles that holds 1 or more bytes, with a checksum of two and all other tiles as Reed-Solomon
+    redundancy; None if the payload is too long: more than H/8 * W/8 - 5 bytes."""
+    count = height // TILE * (width // TILE)
+    data = payload + zlib.crc32(payload).to_bytes(4, "little")[:2]
+    spare = count - HEADERS - len(data)
+    if height % TILE or width % TILE or count - HEADERS > 255 or spare < 0:
+        return None
+    word = list(reedsolo.RSCodec(spare, nsize=count - HEADERS).encode(data)) if spare else list(data)
+    for place in _headers(count):
+        word.insert(place, len(data))
+    return rearrange(tile_codebook()[word], "(h w) (p q) -> (h p) (w q)", h=height // TILE, p=TILE)
+
+
+def bytes_from_frame(frame: np.ndarray) -> bytes | None:
+    """The payload of a frame of tiles, or None if there is none to be trusted.
+
+    Each tile is the code word that it correlates with most; cells count by their value, so 0 is an erasure. Tiles whose
+    first and second choice are close are given to the Reed-Solomon decoder as erasures, more and more of them until the
+    checksum agrees (generalised minimum distance decoding, Forney 1966)."""
+    height, width = frame.shape
+    count = height // TILE * (width // TILE)
+    if height % TILE or width % TILE or not HEADERS + 3 <= count <= 255 + HEADERS:
+        return None
+    scores = _tiles(np.asarray(frame, dtype=np.float32)) @ tile_codebook().T  # (tiles, 256)
+    places = _headers(count)
+    length = int(scores[places].sum(0).argmax())
+    spare = count - HEADERS - length
+    if length < 3 or spare < 0:
+        return None
+    scores = np.delete(scores, places, axis=0)
+    first, second = np.sort(scores, axis=1)[:, :-3:-1].T
+    doubtful, word = np.argsort(first - second, kind="stable").tolist(), scores.argmax(1).tolist()
+    for erased in range(0, spare + 1, 2):
+        try:
+            data = bytes(word) if spare == 0 else bytes(
+                reedsolo.RSCodec(spare, nsize=len(word)).decode(bytes(word), erase_pos=doubtful[:erased])[0])
+        except reedsolo.ReedSolomonError:
+            continue
+        if zlib.crc32(data[:-2]).to_bytes(4, "little")[:2] == data[-2:]:
+            return data[:-2]
+    return None
+
+
 # ---- the text's half ------------------------------------------------------------------------------------------------
 
 
@@ -245,11 +322,20 @@ class FrameCode:
         """The interval of each text: token ids, the end token last."""
         return [self.nested(ids, bits)[-1] for ids in texts]
 
-    def write(self, texts: list[list[int]]) -> tuple[np.ndarray, list[bool]]:
+    def write(self, texts: list[list[int]], redundant: bool = False) -> tuple[np.ndarray, list[bool]]:
         """Token ids of texts, each closed by the end token -> frames (B, H, W) float32 of -1 and +1, and whether each
-        text fits. The frame of one that does not holds its beginning."""
+        text fits. The frame of one that does not holds its beginning, or, if `redundant`, is blank (+1).
+
+        redundant: frames of tiles, which hold less (a byte for 64 cells) but are read back through flipped signs and
+        erased areas as well, the better the shorter the text. Sides must be multiples of 8.
+        """
         frames, fits = [], []
         for ids, interval in zip(texts, self.intervals(texts), strict=True):
+            if redundant:
+                frame = self._tile_frame(interval)
+                frames.append(np.ones((self.height, self.width), np.float32) if frame is None else frame)
+                fits.append(frame is not None)
+                continue
             # Any number of the interval will do. One that looks random gives a frame that does too.
             salt = int.from_bytes(hashlib.shake_256(repr(ids).encode()).digest(interval.bits // 8), "little")
             number = interval.low + (interval.size * salt >> interval.bits // 8 * 8)
@@ -259,6 +345,24 @@ class FrameCode:
                         and held.low + held.size <= interval.low + interval.size)
         return np.stack(frames), fits
 
+    def _tile_frame(self, interval: Interval) -> np.ndarray | None:
+        """The tiles of the shortest byte string all of whose continuations lie in the interval."""
+        for length in range(1, interval.bits // 8):
+            unit = 1 << interval.bits - 8 * length
+            start = -(-interval.low // unit)
+            if (start + 1) * unit <= interval.low + interval.size:
+                return frame_from_bytes(start.to_bytes(length, "big"), self.height, self.width)
+        return None
+
+    def _hold(self, frame: np.ndarray) -> tuple[int, int]:
+        """(number, size of the interval around it) that a frame of either kind holds."""
+        payload = bytes_from_frame(frame)
+        if payload is None:
+            number, interval, _ = number_from_frame(frame)
+            return number, interval.size
+        unit = 1 << number_bits(self.height, self.width) - 8 * len(payload)
+        return int.from_bytes(payload, "big") * unit + unit // 2, unit
+
     @torch.no_grad()
     def read(self, frames: np.ndarray) -> list[tuple[list[int], bool]]:
         """Frames (B, H, W) -> for each the token ids, end token last, and whether the checksum agrees. A text that runs
@@ -267,7 +371,7 @@ class FrameCode:
         if frames.ndim != 3 or frames.shape[1:] != (self.height, self.width):
             raise ValueError(f"frames have shape {frames.shape}, wanted (B, {self.height}, {self.width})")
         length, eos, rows = self.config.max_seq_len, self.config.eos_token_id, range(len(frames))
-        held = [number_from_frame(frame) for frame in frames]
+        held = [self._hold(frame) for frame in frames]
         intervals = [Interval(number_bits(self.height, self.width)) for _ in rows]
         ids: list[list[int]] = [[] for _ in rows]
         intact, caches = [False] * len(frames), self.decoder.new_caches(len(frames), length)
@@ -276,9 +380,9 @@ class FrameCode:
             hidden = self.decoder.step(tokens, None, caches, t)[:, 0]         # (B, D)
             ends = _cumulative((hidden @ self.head.T).cpu().numpy())
             for row in list(going):
-                (number, frame_interval, _), interval = held[row], intervals[row]
+                (number, size), interval = held[row], intervals[row]
                 token = self._next(number, interval, ends[row])
-                if token is None or interval.size < frame_interval.size:      # the frame says no more than this
+                if token is None or interval.size < size:      # the frame says no more than this
                     going.discard(row)
                     continue
                 ids[row].append(token)

@@ -11,7 +11,17 @@ import torch
 
 from models import WheelerConfig, WheelerTextAutoencoder
 from tokenizer import train_tokenizer
-from wheeler_code import FrameCode, Interval, _cumulative, frame_from_number, number_bits, number_from_frame
+from wheeler_code import (
+    FrameCode,
+    Interval,
+    _cumulative,
+    bytes_from_frame,
+    frame_from_bytes,
+    frame_from_number,
+    number_bits,
+    number_from_frame,
+    tile_codebook,
+)
 
 TEXTS = ["Once upon a time there was a rabbit.", "", "The rabbit ran home. “Where is Zoë?” said the fox.", "A red hat"]
 
@@ -187,6 +197,47 @@ def test_what_does_not_fit_is_said(model):
 def test_wrong_frames(model):
     with pytest.raises(ValueError, match="wanted"):
         FrameCode(model).read(np.zeros((1, 16, 16)))
+
+
+# ---- redundant frames ----
+
+
+def test_tiles_are_proof_in_any_mix_and_far_apart():
+    book = tile_codebook()
+    assert book.shape == (256, 64)
+    apart = (64 - book @ book.T) / 2 + 64 * np.eye(256)
+    assert apart.min() >= 4
+    for seed in range(3):
+        payload = random.Random(seed).randbytes(20)
+        frame = frame_from_bytes(payload, 32, 64)
+        assert frame.shape == (32, 64) and is_perturbation_proof(frame) and bytes_from_frame(frame) == payload
+
+
+def test_bytes_come_back_through_flips_and_erasures():
+    rng = np.random.default_rng(0)
+    for length, flips, erased in ((20, 0.04, 0.3), (40, 0.01, 0.1), (59, 0.0, 0.0)):
+        payload = rng.bytes(length)
+        frame = frame_from_bytes(payload, 64, 64)
+        assert bytes_from_frame(np.where(rng.random(frame.shape) < flips, -frame, frame)) == payload
+        hole = frame.copy()
+        side = round(64 * erased**0.5)
+        hole[5 : 5 + side, 9 : 9 + side] = 0
+        assert bytes_from_frame(hole) == payload
+    assert frame_from_bytes(bytes(60), 64, 64) is None and frame_from_bytes(b"a", 12, 64) is None
+    assert bytes_from_frame(rng.choice([-1.0, 1.0], (64, 64))) is None
+    assert bytes_from_frame(np.zeros((64, 64))) is None and bytes_from_frame(np.ones((12, 12))) is None
+
+
+def test_redundant_texts(model):
+    code = FrameCode(model, 64, 64)
+    texts = [ids_of(model, text) for text in ("", "A red hat", "The fox ran home.")]
+    frames, fits = code.write(texts, redundant=True)
+    assert fits == [True] * 3 and all(map(is_perturbation_proof, frames))
+    damaged = np.where(np.random.default_rng(0).random(frames.shape) < 0.01, -frames, frames)
+    assert code.read(frames) == code.read(damaged) == [(ids, True) for ids in texts]
+    random_ids = torch.randint(3, 300, (60,), generator=torch.Generator().manual_seed(0)).tolist() + [1]
+    frames, fits = code.write([random_ids], redundant=True)
+    assert fits == [False] and (frames == 1).all()
 
 
 # ---- the model's view ----
