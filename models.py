@@ -690,9 +690,10 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
 
     # ---- text that survives the dynamics; wheeler_code.py and wheeler_cpu.py are imported when asked for ----
 
-    def encode_frame(self, text: str | list[str]) -> Tensor:
+    def encode_frame(self, text: str | list[str], redundant: bool = False) -> Tensor:
         """Text or list of texts -> frames (B, H, W) float32 of -1 and +1, on the CPU: fixed points of the Wheeler
-        dynamics that come back whole from any disturbance that keeps the signs (see wheeler_code.py).
+        dynamics that come back whole from any disturbance that keeps the signs (see wheeler_code.py). redundant: a
+        code that also withstands flipped signs and erased areas; it holds about a third.
 
         Raises ValueError that says which text does not fit, how many bits it costs and how many the frame holds.
         """
@@ -701,12 +702,12 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
         ids, mask = self._tokenize([text] if isinstance(text, str) else list(text))
         code = FrameCode(self)
         rows = [row[keep].tolist() for row, keep in zip(ids, mask, strict=True)]
-        frames, fits = code.write(rows)
+        frames, fits = code.write(rows, redundant)
         for i, row in enumerate(rows):
             if not fits[i]:
                 cost = code.intervals([row], bits=1 << 16)[0].spent()
                 raise ValueError(f"text {i} costs {cost:.0f} bits under this model, a frame of {code.height} x "
-                                 f"{code.width} holds about {frame_bits(code.height, code.width):.0f}")
+                                 f"{code.width} holds about {frame_bits(code.height, code.width, redundant):.0f}")
         return torch.from_numpy(frames)
 
     def decode_frame(self, frame: Tensor) -> str | list[str]:
@@ -728,7 +729,7 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
         texts = [self.tokenizer.decode(ids, skip_special_tokens=True) for ids, _ in read]
         return texts[0] if len(texts) == 1 else texts
 
-    def survive(self, text: str, ticks: int | None = None, noise: float = 0.5, seed: int = 0):
+    def survive(self, text: str, ticks: int | None = None, noise: float = 0.5, seed: int = 0, redundant: bool = False):
         """Write a text into a frame, disturb it, let the dynamics run, read it: returns (text read back, Trajectory).
 
         noise: amplitude of uniform noise added to every cell, then clipped to [-1, 1]; below 1 it keeps the signs.
@@ -738,7 +739,7 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
 
         if noise < 0 or (ticks is not None and ticks < 1):
             raise ValueError(f"noise = {noise} must not be negative, ticks = {ticks} must be at least 1 or None")
-        frame = self.encode_frame(text)[0]
+        frame = self.encode_frame(text, redundant)[0]
         random = torch.rand(frame.shape, generator=torch.Generator().manual_seed(seed))
         disturbed = (frame + noise * (2 * random - 1)).clamp(-1, 1)
         dynamics = WheelerMemoryCPU(frame.shape[1], frame.shape[0])

@@ -1,7 +1,8 @@
 """How texts survive the Wheeler dynamics: curves for unseen texts, with controls.
 
-    python survive.py lengths --checkpoint checkpoints/best.pt --dataset stories      # how much text a frame carries
-    python survive.py disturb --checkpoint checkpoints/best.pt --dataset stories      # noise, erasures, sign flips
+    python survive.py picture --checkpoint checkpoints/best.pt --dataset sample  # three texts through the collapse
+    python survive.py lengths --checkpoint checkpoints/best.pt --dataset sample  # how much text a frame carries
+    python survive.py disturb --checkpoint checkpoints/best.pt --dataset sample  # noise, erasures, sign flips
     python survive.py ticks --checkpoint checkpoints/best.pt --dataset stories        # against ticks and bits a cell
 
 Texts are the beginnings of the validation texts, cut to a number of tokens and closed by the end token. "Code" frames
@@ -14,6 +15,7 @@ import argparse
 import json
 import math
 import sys
+import textwrap
 
 import matplotlib
 
@@ -128,15 +130,17 @@ def section_disturb(model, data, args, rng) -> dict:
     short cut. Retained bits: what the language model charges for the longest right beginning."""
     code, result = FrameCode(model), {}
     texts = beginnings(data, args.length, args.num_samples)
-    frames, fits = code.write(texts)
+    written = {"": code.write(texts), "redundant, ": code.write(texts, redundant=True)}
     nested = [code.nested(ids) for ids in texts]
     figure, axes = plt.subplots(1, 4, figsize=(15, 3.6), layout="constrained", sharey=True)
     for axis, (kind, strengths) in zip(axes, disturbances(rng).items(), strict=True):
-        curves = {"signs read at once": [], "after the collapse": []}
+        curves = {code_name + when: [] for code_name in written for when in ("read at once", "after the collapse")}
         for strength, damage in tqdm(strengths, desc=kind, leave=False):
-            damaged = damage(frames, strength)
-            for name, given in zip(curves, (damaged, settle(damaged)), strict=True):
-                numbers = [number_from_frame(frame)[0] for frame in given]
+            damaged = {code_name: damage(frames, strength) for code_name, (frames, _) in written.items()}
+            versions = [(frames, given) for code_name, (frames, _) in written.items()
+                        for given in (damaged[code_name], settle(damaged[code_name]))]
+            for name, (frames, given) in zip(curves, versions, strict=True):
+                numbers = [code.hold(frame)[0] for frame in given]
                 hits = [number in intervals[-1] for number, intervals in zip(numbers, nested, strict=True)]
                 bits = [max(i.spent() for i in intervals[:-1] if number in i)
                         for number, intervals in zip(numbers, nested, strict=True)]
@@ -149,8 +153,11 @@ def section_disturb(model, data, args, rng) -> dict:
                 result[f"{kind} {strength}, {name}"] = row
                 curves[name].append(row)
         for name, rows in curves.items():
-            axis.plot([s for s, _ in strengths], [r["exact_match"] for r in rows], "o-", label=name)
-            axis.fill_between([s for s, _ in strengths], *zip(*(r["interval"] for r in rows), strict=True), alpha=0.2)
+            style = "--" if name.endswith("once") else "-"
+            axis.plot([s for s, _ in strengths], [r["exact_match"] for r in rows], "o" + style, label=name,
+                      color="C1" if name.startswith("redundant") else "C0")
+            axis.fill_between([s for s, _ in strengths], *zip(*(r["interval"] for r in rows), strict=True), alpha=0.15,
+                              color="C1" if name.startswith("redundant") else "C0")
         axis.set(xlabel=kind, ylim=(-0.03, 1.03))
         axis.grid(alpha=0.3)
         for (strength, _), *rows in zip(strengths, *curves.values(), strict=True):
@@ -161,7 +168,10 @@ def section_disturb(model, data, args, rng) -> dict:
     axes[0].set_ylabel(f"exact match, {args.length} tokens")
     axes[0].legend(fontsize=8)
     figure.savefig(f"{args.output_dir}/survive_disturb.png", dpi=110)
-    return result | {"fits": sum(fits) / len(fits), "text_bits": float(np.mean([i[-1].spent() for i in nested]))}
+    bits = float(np.mean([intervals[-1].spent() for intervals in nested]))
+    fits = {name + "code": sum(fits) / len(fits) for name, (_, fits) in written.items()}
+    print(f"texts cost {bits:.0f} bits; share that fits: {fits}")
+    return result | {"fits": fits, "text_bits": bits}
 
 
 def section_ticks(model, data, args, rng) -> dict:
@@ -210,7 +220,34 @@ def section_ticks(model, data, args, rng) -> dict:
     return result
 
 
-SECTIONS = {"lengths": section_lengths, "disturb": section_disturb, "ticks": section_ticks}
+def section_picture(model, data, args, rng) -> dict:
+    """Three unseen texts as pictures: learned frame, code frame, the same with noise, its attractor, the text read."""
+    code, texts = FrameCode(model), beginnings(data, args.length, 3)
+    learned = model.get_grid_as_image(model.encode(torch.tensor(texts))).detach().numpy()
+    frames, _ = code.write(texts)
+    noisy = np.clip(frames + 0.9 * rng.uniform(-1, 1, frames.shape), -1, 1).astype(np.float32)
+    after = settle(noisy)
+    read = code.read(after)
+    say = lambda ids: textwrap.fill(model.tokenizer.decode(ids, skip_special_tokens=True).replace("\n", " "), 46)
+    figure, axes = plt.subplots(len(texts), 6, figsize=(17, 2.9 * len(texts)), layout="constrained")
+    titles = ("unseen text", "learned frame", "attractor code", "noise 0.9", "collapsed again", "read back")
+    for row, text in enumerate(texts):
+        for column, (axis, title) in enumerate(zip(axes[row], titles, strict=True)):
+            axis.axis("off")
+            if row == 0:
+                axis.set_title(title, fontsize=11)
+            if column in (0, 5):
+                axis.text(0.5, 0.5, say(text if column == 0 else read[row][0]), ha="center", va="center", fontsize=8)
+            else:
+                picture = (learned, frames, noisy, after)[column - 1][row]
+                axis.imshow(picture, cmap="magma", vmin=-1, vmax=1, interpolation="nearest")
+    figure.savefig(f"{args.output_dir}/survive_picture.png", dpi=90)
+    same = [intact and ids == text for (ids, intact), text in zip(read, texts, strict=True)]
+    print(f"read back word for word: {same}")
+    return {"same": same}
+
+
+SECTIONS = {"picture": section_picture, "lengths": section_lengths, "disturb": section_disturb, "ticks": section_ticks}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -228,8 +265,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         model = WheelerTextAutoencoder.load_from_checkpoint(args.checkpoint)
         limit = model.config.max_seq_len
-        for length in (*args.lengths, args.length):
-            if not 2 <= length <= limit and args.section == "lengths" or not 2 <= args.length <= limit:
+        for length in args.lengths if args.section == "lengths" else [args.length]:
+            if not 2 <= length <= limit:
                 raise ValueError(f"lengths must be in 2 .. max_seq_len = {limit}, not {length}")
         if args.num_samples < 1:
             raise ValueError(f"--num_samples {args.num_samples} must be at least 1")

@@ -185,8 +185,11 @@ def number_from_frame(frame: np.ndarray) -> tuple[int, Interval, int]:
 
 
 @lru_cache(maxsize=16)
-def frame_bits(height: int, width: int) -> float:
-    """Bits that a frame holds, the mean over 8 random numbers; single frames differ by a few bits."""
+def frame_bits(height: int, width: int, redundant: bool = False) -> float:
+    """Bits that a frame holds, the mean over 8 random numbers; single frames differ by a few bits. redundant: the most
+    that tiles hold, without any redundancy left."""
+    if redundant:
+        return 8.0 * max(0, height // TILE * (width // TILE) - HEADERS - 2)
     rng = random.Random(0)
     numbers = [rng.getrandbits(number_bits(height, width)) for _ in range(8)]
     return sum(frame_from_number(number, height, width)[1].spent() for number in numbers) / 8
@@ -194,7 +197,7 @@ def frame_bits(height: int, width: int) -> float:
 
 # ---- redundant frames -----------------------------------------------------------------------------------------------
 
-TILE, HEADERS = 8, 3                                                          # side of a tile; tiles that hold the length
+TILE, HEADERS = 8, 3                                                          # side of a tile; tiles with the length
 
 
 @lru_cache(maxsize=1)
@@ -247,7 +250,11 @@ def bytes_from_frame(frame: np.ndarray) -> bytes | None:
     count = height // TILE * (width // TILE)
     if height % TILE or width % TILE or not HEADERS + 3 <= count <= 255 + HEADERS:
         return None
-    scores = _tiles(np.asarray(frame, dtype=np.float32)) @ tile_codebook().T  # (tiles, 256)
+    tiles, book = _tiles(np.asarray(frame, dtype=np.float32)), tile_codebook()
+    fence = (book == book[0]).all(0)                                          # cells that all code words share
+    if tiles[:, fence].sum(0) @ book[0, fence] < 0.4 * np.abs(tiles[:, fence]).sum():
+        return None                                                           # no tiles here
+    scores = tiles @ book.T                                                   # (tiles, 256)
     places = _headers(count)
     length = int(scores[places].sum(0).argmax())
     spare = count - HEADERS - length
@@ -354,7 +361,7 @@ class FrameCode:
                 return frame_from_bytes(start.to_bytes(length, "big"), self.height, self.width)
         return None
 
-    def _hold(self, frame: np.ndarray) -> tuple[int, int]:
+    def hold(self, frame: np.ndarray) -> tuple[int, int]:
         """(number, size of the interval around it) that a frame of either kind holds."""
         payload = bytes_from_frame(frame)
         if payload is None:
@@ -371,7 +378,7 @@ class FrameCode:
         if frames.ndim != 3 or frames.shape[1:] != (self.height, self.width):
             raise ValueError(f"frames have shape {frames.shape}, wanted (B, {self.height}, {self.width})")
         length, eos, rows = self.config.max_seq_len, self.config.eos_token_id, range(len(frames))
-        held = [self._hold(frame) for frame in frames]
+        held = [self.hold(frame) for frame in frames]
         intervals = [Interval(number_bits(self.height, self.width)) for _ in rows]
         ids: list[list[int]] = [[] for _ in rows]
         intact, caches = [False] * len(frames), self.decoder.new_caches(len(frames), length)
