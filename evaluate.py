@@ -3,11 +3,12 @@
     python evaluate.py --checkpoint checkpoints/best.pt --dataset sample
     python evaluate.py --checkpoint checkpoints/best.pt --dataset stories.jsonl --num_samples -1 --texts validation
 
-Paths: "grid" reads the text from the grid, "frame" from the picture alone. Texts: "validation" are unseen texts of the
-data set; "random" are words of these in random order; "unusual" are made-up names, digits, accents, emoji and other
-scripts. Exact match: share of texts whose tokens all come back, with a 95% Wilson interval. Token accuracy: share of
-reference tokens (end token counted, padding not) that stand at their place in the output. Teacher-forced figures say so
-in their name. The last line of the output is one JSON object.
+Paths: "grid" reads the text from the grid, "frame" from the picture alone, "attractor" from what the Wheeler dynamics
+make of the picture. Texts: "validation" are unseen texts of the data set; "random" are words of these in random
+order; "unusual" are made-up names, digits, accents, emoji and other scripts. Exact match: share of texts whose tokens
+all come back, with a 95% Wilson interval. Token accuracy: share of reference tokens (end token counted, padding not)
+that stand at their place in the output. Teacher-forced figures say so in their name. The last line of the output is
+one JSON object.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from tqdm import tqdm
 from data import TokenDataset, add_data_flags, build_dataset, load_texts
 from models import WheelerTextAutoencoder
 
-PATHS = ("grid", "frame")
+PATHS = ("grid", "frame", "attractor")
 TEXTS = ("validation", "random", "unusual")
 
 
@@ -57,6 +58,13 @@ def score(references: Sequence[Sequence[int]], predictions: Sequence[Sequence[in
             "interval": wilson_interval(exact, len(references)), "token_accuracy": right / sum(map(len, references))}
 
 
+def collapse(frames: torch.Tensor) -> torch.Tensor:
+    """Frames (B, H, W) -> their attractors under the Wheeler dynamics."""
+    from wheeler_torch import settle  # compiles with numba: only where it is asked for
+
+    return settle(frames)[0]
+
+
 @torch.no_grad()
 def reconstruct(model: WheelerTextAutoencoder, data: TokenDataset, indices: Sequence[int], path: str = "grid",
                 batch_size: int = 64, progress: bool = False) -> tuple[list[list[int]], list[list[int]]]:
@@ -71,8 +79,9 @@ def reconstruct(model: WheelerTextAutoencoder, data: TokenDataset, indices: Sequ
         rows = by_length[start : start + batch_size]
         ids, mask = data.batch(rows)
         grid = model.encode(ids.to(device), mask.to(device))
-        if path == "frame":
-            grid = model.set_grid_from_image(model.get_grid_as_image(grid))
+        if path != "grid":
+            frame = model.get_grid_as_image(grid)
+            grid = model.set_grid_from_image(collapse(frame) if path == "attractor" else frame)
         out = model.decode(grid, return_ids=True)
         references += [data[i].tolist() for i in rows]
         predictions += [row + [eos] if len(row) < limit else row for row in out]
@@ -84,13 +93,15 @@ def reconstruct(model: WheelerTextAutoencoder, data: TokenDataset, indices: Sequ
 def teacher_forced(model: WheelerTextAutoencoder, data: TokenDataset, indices: Sequence[int], path: str = "grid",
                    batch_size: int = 64, autocast=None) -> dict:
     """Loss (nats a token) and token accuracy when every token is predicted from the true ones before it, and from the
-    grid, the frame or nothing (path "blank")."""
+    grid, the frame, its attractor or nothing (path "blank")."""
     device = model.encoder.embedding.weight.device
     loss = right = count = 0
     for start in range(0, len(indices), batch_size):
         ids, mask = (x.to(device) for x in data.batch(indices[start : start + batch_size]))
         with autocast or nullcontext():
-            logits, _ = model(ids, mask, **{f"{path}_rows": len(ids)} if path != "grid" else {})
+            logits, _ = model(ids, mask, frame_rows=len(ids) if path in ("frame", "attractor") else 0,
+                              blank_rows=len(ids) if path == "blank" else 0,
+                              dynamics=collapse if path == "attractor" else None)
         target = ids[mask]
         loss += F.cross_entropy(logits[mask].float(), target, reduction="sum").item()
         right += (logits[mask].argmax(-1) == target).sum().item()
@@ -130,7 +141,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--checkpoint", default="checkpoints/best.pt", help="file that train.py wrote")
     parser.add_argument("--num_samples", type=int, default=500, help="texts of each kind, -1 = all validation texts")
     parser.add_argument("--texts", nargs="+", choices=TEXTS, default=list(TEXTS), help="kinds of texts")
-    parser.add_argument("--paths", nargs="+", choices=PATHS, default=list(PATHS), help="what the text is read from")
+    parser.add_argument("--paths", nargs="+", choices=PATHS, default=["grid", "frame"],
+                        help="what the text is read from")
     parser.add_argument("--batch_size", type=int, default=64, help="texts decoded at once")
     parser.add_argument("--seed", type=int, default=0, help="seed of the random and unusual texts")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda ...")

@@ -80,6 +80,11 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--frame_share", type=float, default=0.375, help="share of a batch decoded from the frame")
     group.add_argument("--blank_share", type=float, default=0.25,
                        help="share decoded from nothing: the decoder as a language model")
+    group.add_argument("--attractor_share", type=float, default=0.0,
+                       help="part of the rows decoded from the frame that read it after the Wheeler dynamics, 0 = off")
+    group.add_argument("--attractor_noise", type=float, default=0.0,
+                       help="amplitude of uniform noise on the frame before the dynamics")
+    group.add_argument("--commitment", type=float, default=0.25, help="weight of the loss frame - attractor, squared")
     group.add_argument("--random_text_share", type=float, default=0.1,
                        help="share of texts replaced by random tokens, which teach copying of the unseen, 0 to 1")
     group.add_argument("--seed", type=int, default=0, help="seed of weights, data order and dropout")
@@ -114,10 +119,11 @@ def check_flags(args: argparse.Namespace) -> None:
     for name in ("max_steps", "eval_every", "save_every", "max_train_samples"):
         if getattr(args, name) == 0 or getattr(args, name) < -1:
             raise UsageError(f"--{name} {getattr(args, name)} must be at least 1, or -1")
-    for name in ("warmup_steps", "weight_decay", "grad_clip", "num_workers", "seed", "show_samples"):
+    for name in ("warmup_steps", "weight_decay", "grad_clip", "num_workers", "seed", "show_samples", "attractor_noise",
+                 "commitment"):
         if not getattr(args, name) >= 0:
             raise UsageError(f"--{name} {getattr(args, name)} must not be negative")
-    for name in ("frame_share", "blank_share", "random_text_share"):
+    for name in ("frame_share", "blank_share", "attractor_share", "random_text_share"):
         if not 0 <= getattr(args, name) <= 1:
             raise UsageError(f"--{name} {getattr(args, name)} must be in 0 .. 1")
     if args.frame_share + args.blank_share > 1:
@@ -279,7 +285,9 @@ def plot(runs: list[str], path: Path) -> None:
         rows = read_metrics(run)
         train, evals = [r for r in rows if "loss" in r], [r for r in rows if "grid/exact_match" in r]
         axes[0].plot([r["step"] for r in train], [r["loss"] for r in train], f"C{i}", lw=0.8, label=Path(run).name)
-        for path_name, style in zip(PATHS, ("-", "--"), strict=True):
+        for path_name, style in zip(PATHS, ("-", "--", ":"), strict=True):
+            if not evals or f"{path_name}/exact_match" not in evals[0]:
+                continue
             for axis, metric in zip(axes[1:], ("token_accuracy", "exact_match"), strict=True):
                 axis.plot([r["step"] for r in evals], [r[f"{path_name}/{metric}"] for r in evals], style, color=f"C{i}",
                           marker=".", label=f"{Path(run).name}, {path_name}")
@@ -366,6 +374,7 @@ def train(args: argparse.Namespace, checkpoint: dict | None) -> int:
         model = WheelerTextAutoencoder(WheelerConfig(
             vocab_size=size, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id, **{name: getattr(args, name) for name in MODEL_FLAGS}), tokenizer)
+    paths = PATHS if args.attractor_share else PATHS[:2]
     model.to(device).train()
     optimizer = make_optimizer(model, args)
     if args.batch_size > len(data):
@@ -454,7 +463,7 @@ def train(args: argparse.Namespace, checkpoint: dict | None) -> int:
         model.eval()
         row, read = {"step": step}, {}
         with autocast():
-            for path in PATHS:
+            for path in paths:
                 read[path] = reconstruct(model, unseen, fixed, path, args.batch_size)
                 row |= {f"{path}/{key}": value for key, value in score(*read[path]).items() if key != "interval"}
                 row |= {f"{path}/{key}": value for key, value in
@@ -462,22 +471,37 @@ def train(args: argparse.Namespace, checkpoint: dict | None) -> int:
             blank = teacher_forced(model, unseen, fixed, "blank", args.batch_size)["teacher_forced_loss"]
         model.train()
         row["bits_per_token"] = blank / math.log(2)                           # as a language model
-        row["validation_loss"] = blank + sum(row[f"{path}/teacher_forced_loss"] for path in PATHS)
+        row["validation_loss"] = blank + sum(row[f"{path}/teacher_forced_loss"] for path in paths)
         log(row)
         tqdm.write(f"step {step:,}: {len(fixed)} unseen texts, read back free-running: " + "; ".join(
             f"{path} {row[f'{path}/exact_match']:.1%} exact, {row[f'{path}/token_accuracy']:.2%} of tokens"
-            for path in PATHS) + f"; {row['bits_per_token']:.2f} bits a token from nothing")
+            for path in paths) + f"; {row['bits_per_token']:.2f} bits a token from nothing")
         for i in range(min(args.show_samples, len(fixed))):
             to_text = lambda ids: tokenizer.decode(ids, skip_special_tokens=True).replace("\n", " ")
-            reference = read[PATHS[0]][0][i]
+            reference = read[paths[0]][0][i]
             tqdm.write(f"   text   {to_text(reference):.110}")
-            for path in PATHS:
+            for path in paths:
                 prediction = read[path][1][i]
                 mark = "=" if prediction == reference else "x"
                 tqdm.write(f" {mark} {path:<6} {to_text(prediction):.110}")
         if row["validation_loss"] < best:
             best = row["validation_loss"]
             save("best.pt")
+
+    # -- the dynamics in training: straight-through gradient, frames drawn to their attractors, ticks annealed
+    attractor_rows, distance = round(args.attractor_share * frame_rows), []
+
+    def through_dynamics(frames: torch.Tensor) -> torch.Tensor:
+        from wheeler_torch import through
+
+        progress, frame = step / total_steps, frames[:attractor_rows]
+        noise = args.attractor_noise * (2 * torch.rand_like(frame) - 1)
+        ticks = None if progress >= 0.5 else 1 + int(100 * progress)          # to the attractor in the second half
+        final = through((frame + noise).clamp(-1, 1), ticks=ticks)
+        distance[:] = [F.mse_loss(frame, final.detach())]
+        return torch.cat([final, frames[attractor_rows:]])
+
+    dynamics = through_dynamics if attractor_rows else None
 
     # -- loop
     stop = StopSignal()
@@ -503,9 +527,11 @@ def train(args: argparse.Namespace, checkpoint: dict | None) -> int:
                     for _ in range(args.accumulation_steps):
                         ids, mask = (x.to(device, non_blocking=True) for x in next(loader))
                         with autocast():
-                            logits, _ = model(ids, mask, frame_rows=frame_rows, blank_rows=blank_rows)
+                            logits, _ = model(ids, mask, frame_rows, blank_rows, dynamics)
                             target = ids.masked_fill(~mask, -100)             # padding never counts
                             loss = F.cross_entropy(logits.float().flatten(0, 1), target.flatten(), ignore_index=-100)
+                        if attractor_rows:
+                            loss = loss + args.commitment * distance[0]
                         scaler.scale(loss / args.accumulation_steps).backward()
                         loss_sum, tokens = loss_sum + loss.detach() / args.accumulation_steps, tokens + mask.sum()
                     scaler.unscale_(optimizer)

@@ -68,7 +68,7 @@ def test_lengths(checkpoint, capsys):
     row = result["32/4"]["read"]
     assert row["attractor"]["exact_match"] == row["noise 0.5, then attractor"]["exact_match"] == 1
     assert row["control: blank frame"]["exact_match"] == 0
-    assert row["control: shuffled frames"]["exact_match"] < 0.5               # two stories may begin with the same words
+    assert row["control: shuffled frames"]["exact_match"] < 0.5               # stories may begin alike
 
 
 def test_disturb(checkpoint, capsys):

@@ -238,14 +238,30 @@ def test_accumulation_equals_one_large_batch(run):
 def test_shares_of_a_batch(run, monkeypatch):
     """48 rows: 18 from the frame, 12 from nothing, and the latter are no random texts."""
     seen, forward = [], train.WheelerTextAutoencoder.forward
-    monkeypatch.setattr(train.WheelerTextAutoencoder, "forward", lambda self, ids, mask=None, **rows: (
-        seen.append((len(ids), rows, ids)) if self.training else None, forward(self, ids, mask, **rows))[1])
+    monkeypatch.setattr(train.WheelerTextAutoencoder, "forward", lambda self, ids, mask=None, *rows, **named: (
+        seen.append((len(ids), rows, ids)) if self.training else None, forward(self, ids, mask, *rows, **named))[1])
     run("--max_steps 1 --batch_size 48 --frame_share 0.375 --blank_share 0.25 --random_text_share 1")
     (count, rows, ids), = seen
-    assert (count, rows) == (48, {"frame_rows": 18, "blank_rows": 12})
+    assert (count, rows) == (48, (18, 12, None))
     tokenizer = WheelerTextAutoencoder.load_from_checkpoint("run/last.pt").tokenizer
     stories = [tokenizer.decode(row, skip_special_tokens=True) for row in ids.tolist()]
     assert all(" " in story for story in stories[36:]) and len(set(ids[:36].flatten().tolist())) > 100
+
+
+def test_training_through_the_dynamics(run, monkeypatch):
+    """The rows asked for pass the automaton, the distance to the attractor is in the loss, the path is evaluated."""
+    import wheeler_torch
+
+    seen, through = [], wheeler_torch.through
+    monkeypatch.setattr(wheeler_torch, "through", lambda frames, ticks=None: (
+        seen.append((len(frames), ticks)), through(frames, ticks=ticks))[1])
+    flags = "--max_steps 4 --batch_size 16 --frame_share 0.5 --attractor_share 0.5 --attractor_noise 0.3 --log_every 1"
+    run(f"{flags} --commitment 0", "none")
+    assert seen == [(4, 1), (4, 26), (4, None), (4, None)]
+    run(f"{flags} --commitment 5", "some")
+    first = [[row["loss"] for row in rows(name) if "loss" in row][0] for name in ("none", "some")]
+    assert first[1] > first[0] + 0.1
+    assert "attractor/exact_match" in rows("some")[0]
 
 
 def test_padding_never_counts_in_the_loss(run, monkeypatch):
