@@ -74,38 +74,46 @@ def disturbances(rng: np.random.Generator) -> dict[str, list[tuple[str, object]]
 
 def section_lengths(model, data, args, rng) -> dict:
     """Exact match from the attractor of the noisy frame, by tokens, for two frame sizes; what an engineered code
-    carries."""
+    carries; whole stories. Frames with the same signs read the same: each is read once."""
     training = build_dataset(load_texts(args.dataset, "train", args.text_column), model.tokenizer,
                              model.config.max_seq_len, args.cache_dir)
-    result = {}
+    whole = np.flatnonzero(data.lengths < model.config.max_seq_len)
+    whole = whole[np.linspace(0, len(whole) - 1, min(args.num_samples, len(whole))).astype(int)]
+    sets = {str(length): beginnings(data, length, args.num_samples) for length in args.lengths}
+    sets["whole, up to 128"] = [data[i].tolist() for i in np.flatnonzero(data.lengths <= 128)]
+    sets["whole"] = [data[i].tolist() for i in whole]
+    result, raw = {}, math.log2(model.config.vocab_size)                      # bits of a token id
     for side in sorted({32, model.config.grid_size}):
         code, holds = FrameCode(model, side, side), frame_bits(side, side)
-        for length in args.lengths:
-            texts = beginnings(data, length, args.num_samples)
-            frames, fits = code.write(texts)
+        for label, texts in sets.items():
+            if not texts or (label.startswith("whole") and side < model.config.grid_size):
+                continue
+            intervals = code.intervals(texts)
+            frames, fits = code.write(texts, intervals=intervals)
             noisy = np.clip(frames + 0.5 * rng.uniform(-1, 1, frames.shape), -1, 1).astype(np.float32)
-            after, read = settle(noisy), {}
-            for name, given in (("attractor", settle(frames)), ("noise 0.5, then attractor", after),
+            read, known = {}, {}
+            for name, given in (("attractor", settle(frames)), ("noise 0.5, then attractor", settle(noisy)),
                                 ("control: blank frame", np.ones_like(frames)),
                                 ("control: shuffled frames", np.roll(frames, 1, 0))):
-                out = []
-                starts = range(0, len(given), args.batch_size)
-                for start in tqdm(starts, desc=f"{side} x {side}, {length} tokens", leave=False):
-                    out += code.read(given[start : start + args.batch_size])
-                    if name.startswith("control") and start >= 64:            # two batches tell
-                        break
-                read[name] = share([ids == text and intact for (ids, intact), text in zip(out, texts, strict=False)])
-            seen = {tuple(training[i][: length - 1]) for i in range(len(training))}
-            costs = [interval.spent() for interval in code.intervals(texts, bits=1 << 14)]
-            result[f"{side}/{length}"] = row = {
-                "read": read, "fits": sum(fits) / len(fits), "frame_bits": holds, "text_bits": float(np.mean(costs)),
-                "bits_per_token": float(np.mean(costs) - 16) / length,
-                "token_ids_fit": length * math.log2(model.config.vocab_size) + 16 <= holds,
-                "lookup": share([tuple(text[:-1]) in seen for text in texts])}
-            print(f"{side:>3} x {side}, {length:>3} tokens: {row['text_bits']:6.0f} of {holds:.0f} bits, token ids "
-                  f"{'fit' if row['token_ids_fit'] else 'do not fit'}; exact match " + ", ".join(
+                keys = [(frame < 0).tobytes() for frame in given]
+                new = [i for i, key in enumerate(keys) if key not in known and keys.index(key) == i]
+                for start in tqdm(range(0, len(new), args.batch_size), desc=f"{side} x {side}, {label}", leave=False):
+                    rows = new[start : start + args.batch_size]
+                    known |= zip([keys[i] for i in rows], code.read(given[rows]), strict=True)
+                read[name] = share([known[key] == (text, True) for key, text in zip(keys, texts, strict=True)])
+            seen = {tuple(training[i][: len(texts[0]) - 1]) for i in range(len(training))}
+            tokens, costs = np.mean([len(text) for text in texts]), [interval.spent() for interval in intervals]
+            result[f"{side}/{label}"] = row = {
+                "read": read, "fits": sum(fits) / len(fits), "frame_bits": holds, "tokens": float(tokens),
+                "text_bits": float(np.mean(costs)) if max(costs) < math.inf else None,
+                "raw_ids_fit": sum(len(text) * raw + 16 <= holds for text in texts) / len(texts)}
+            if label.isdigit():
+                row["lookup"] = share([tuple(text[:-1]) in seen for text in texts])
+            print(f"{side:>3} x {side}, {label} tokens (n = {len(texts)}): {np.mean(costs):.0f} of {holds:.0f} bits, "
+                  f"{row['fits']:.1%} fit, as raw token ids {row['raw_ids_fit']:.1%}; exact match " + ", ".join(
                       f"{name} {r['exact_match']:.1%} ({r['interval'][0]:.1%} - {r['interval'][1]:.1%})"
-                      for name, r in read.items()) + f"; any lookup {row['lookup']['exact_match']:.1%}", flush=True)
+                      for name, r in read.items()) + (
+                          f"; any lookup {row['lookup']['exact_match']:.1%}" if "lookup" in row else ""), flush=True)
     figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
     for i, side in enumerate(sorted({32, model.config.grid_size})):
         rows = [result[f"{side}/{length}"] for length in args.lengths]

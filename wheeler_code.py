@@ -329,15 +329,17 @@ class FrameCode:
         """The interval of each text: token ids, the end token last."""
         return [self.nested(ids, bits)[-1] for ids in texts]
 
-    def write(self, texts: list[list[int]], redundant: bool = False) -> tuple[np.ndarray, list[bool]]:
+    def write(self, texts: list[list[int]], redundant: bool = False,
+              intervals: list[Interval] | None = None) -> tuple[np.ndarray, list[bool]]:
         """Token ids of texts, each closed by the end token -> frames (B, H, W) float32 of -1 and +1, and whether each
         text fits. The frame of one that does not holds its beginning, or, if `redundant`, is blank (+1).
 
         redundant: frames of tiles, which hold less (a byte for 64 cells) but are read back through flipped signs and
-        erased areas as well, the better the shorter the text. Sides must be multiples of 8.
+        erased areas as well, the better the shorter the text. Sides must be multiples of 8. intervals: those of the
+        texts, where they are at hand.
         """
         frames, fits = [], []
-        for ids, interval in zip(texts, self.intervals(texts), strict=True):
+        for ids, interval in zip(texts, intervals or self.intervals(texts), strict=True):
             if redundant:
                 frame = self._tile_frame(interval)
                 frames.append(np.ones((self.height, self.width), np.float32) if frame is None else frame)

@@ -66,6 +66,7 @@ def test_lengths(checkpoint, capsys):
     code, result = run(checkpoint, capsys, "lengths", "--lengths", "4", "8")
     assert code == 0 and (checkpoint / "survive_lengths.png").stat().st_size > 10_000
     row = result["32/4"]["read"]
+    assert set(result) == {"32/4", "32/8"}                                    # no story is as short as 16 tokens
     assert row["attractor"]["exact_match"] == row["noise 0.5, then attractor"]["exact_match"] == 1
     assert row["control: blank frame"]["exact_match"] == 0
     assert row["control: shuffled frames"]["exact_match"] < 0.5               # stories may begin alike
