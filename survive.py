@@ -80,7 +80,8 @@ def section_lengths(model, data, args, rng) -> dict:
     whole = np.flatnonzero(data.lengths < model.config.max_seq_len)
     whole = whole[np.linspace(0, len(whole) - 1, min(args.num_samples, len(whole))).astype(int)]
     sets = {str(length): beginnings(data, length, args.num_samples) for length in args.lengths}
-    sets["whole, up to 128"] = [data[i].tolist() for i in np.flatnonzero(data.lengths <= 128)]
+    short = np.flatnonzero((data.lengths <= 128) & (data.lengths < model.config.max_seq_len))
+    sets["whole, up to 128"] = [data[i].tolist() for i in short[: args.num_samples]]
     sets["whole"] = [data[i].tolist() for i in whole]
     result, raw = {}, math.log2(model.config.vocab_size)                      # bits of a token id
     for side in sorted({32, model.config.grid_size}):
