@@ -30,7 +30,7 @@ from evaluate import score, wilson_interval
 from models import WheelerTextAutoencoder
 from train import git_commit
 from wheeler_code import FrameCode, frame_bits, number_from_frame
-from wheeler_cpu import WheelerMemoryCPU, tick
+from wheeler_cpu import WheelerMemoryCPU, frame_image, tick
 
 TICKS = (0, 1, 2, 5, 10, 20, 50, 100, None)                                   # None: to the attractor
 
@@ -249,7 +249,7 @@ def section_picture(model, data, args, rng) -> dict:
                 axis.text(0.5, 0.5, say(text if column == 0 else read[row][0]), ha="center", va="center", fontsize=8)
             else:
                 picture = (learned, frames, noisy, after)[column - 1][row]
-                axis.imshow(picture, cmap="magma", vmin=-1, vmax=1, interpolation="nearest")
+                axis.imshow(frame_image(picture, scale=1), interpolation="nearest")
     figure.savefig(f"{args.output_dir}/survive_picture.png", dpi=90)
     same = [intact and ids == text for (ids, intact), text in zip(read, texts, strict=True)]
     print(f"read back word for word: {same}")
