@@ -249,7 +249,7 @@ def section_picture(model, data, args, rng) -> dict:
                 axis.text(0.5, 0.5, say(text if column == 0 else read[row][0]), ha="center", va="center", fontsize=8)
             else:
                 picture = (learned, frames, noisy, after)[column - 1][row]
-                axis.imshow(frame_image(picture, scale=1), interpolation="nearest")
+                axis.imshow(frame_image(picture, scale=1).convert("RGB"), interpolation="nearest")
     figure.savefig(f"{args.output_dir}/survive_picture.png", dpi=90)
     same = [intact and ids == text for (ids, intact), text in zip(read, texts, strict=True)]
     print(f"read back word for word: {same}")
