@@ -74,7 +74,8 @@ def disturbances(rng: np.random.Generator) -> dict[str, list[tuple[str, object]]
 
 def section_lengths(model, data, args, rng) -> dict:
     """Exact match from the attractor of the noisy frame, by tokens, for two frame sizes; what an engineered code
-    carries; whole stories. Frames with the same signs read the same: each is read once."""
+    carries; whole stories. Frames with the same signs read the same: each is read once; those of texts that do not fit are not
+    read and count as failures."""
     training = build_dataset(load_texts(args.dataset, "train", args.text_column), model.tokenizer,
                              model.config.max_seq_len, args.cache_dir)
     whole = np.flatnonzero(data.lengths < model.config.max_seq_len)
@@ -97,11 +98,11 @@ def section_lengths(model, data, args, rng) -> dict:
                                 ("control: blank frame", np.ones_like(frames)),
                                 ("control: shuffled frames", np.roll(frames, 1, 0))):
                 keys = [(frame < 0).tobytes() for frame in given]
-                new = [i for i, key in enumerate(keys) if key not in known and keys.index(key) == i]
+                new = [i for i, key in enumerate(keys) if fits[i] and key not in known and keys.index(key) == i]
                 for start in tqdm(range(0, len(new), args.batch_size), desc=f"{side} x {side}, {label}", leave=False):
                     rows = new[start : start + args.batch_size]
                     known |= zip([keys[i] for i in rows], code.read(given[rows]), strict=True)
-                read[name] = share([known[key] == (text, True) for key, text in zip(keys, texts, strict=True)])
+                read[name] = share([known.get(key) == (text, True) for key, text in zip(keys, texts, strict=True)])
             seen = {tuple(training[i][: len(texts[0]) - 1]) for i in range(len(training))}
             tokens, costs = np.mean([len(text) for text in texts]), [interval.spent() for interval in intervals]
             result[f"{side}/{label}"] = row = {
