@@ -74,8 +74,8 @@ def disturbances(rng: np.random.Generator) -> dict[str, list[tuple[str, object]]
 
 def section_lengths(model, data, args, rng) -> dict:
     """Exact match from the attractor of the noisy frame, by tokens, for two frame sizes; what an engineered code
-    carries; whole stories. Frames with the same signs read the same: each is read once; those of texts that do not fit are not
-    read and count as failures."""
+    carries; whole stories. Frames with the same signs read the same: each is read once; those of texts that do not
+    fit are not read and count as failures."""
     training = build_dataset(load_texts(args.dataset, "train", args.text_column), model.tokenizer,
                              model.config.max_seq_len, args.cache_dir)
     whole = np.flatnonzero(data.lengths < model.config.max_seq_len)
