@@ -391,7 +391,11 @@ def test_second_signal_stops_at_once_and_keeps_the_last_save(run, monkeypatch, c
 
 def test_signal_before_the_first_step(run, monkeypatch, capsys):
     monkeypatch.setattr(train, "load_texts", lambda *args: signal.raise_signal(signal.SIGINT))
-    assert run() == 130
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)         # in the background it may be ignored
+    try:
+        assert run() == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert "nothing saved" in capsys.readouterr().err
 
 
