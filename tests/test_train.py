@@ -406,6 +406,28 @@ def test_nonfinite_loss_stops_before_it_is_saved(run, capsys):
     assert all(torch.isfinite(p).all() for p in load("run/last.pt")["model"].values())
 
 
+def test_nonfinite_gradient_stops_before_it_is_saved(run, monkeypatch, capsys):
+    """The loss of a step is from before its update: weights that this update spoiled must not be saved either."""
+    clip = torch.nn.utils.clip_grad_norm_
+
+    def overflow(parameters, limit):
+        parameters = list(parameters)
+        parameters[0].grad.fill_(math.inf)
+        return clip(parameters, limit)
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", overflow)
+    assert run("--save_every 1") == 2
+    assert "gradient norm" in capsys.readouterr().err and not Path("run/last.pt").exists()
+
+
+def test_fp16_leaves_out_steps_that_overflow(run, monkeypatch):
+    scaler = torch.amp.GradScaler
+    monkeypatch.setattr(torch.amp, "GradScaler", lambda *args, **flags: scaler(*args, init_scale=2.0**40, **flags))
+    assert run("--fp16 --save_every 1") == 0
+    assert load("run/last.pt")["training"]["skipped"] == 4 == rows()[-2]["skipped_steps"]
+    assert_same(load("run/last.pt")["model"], load("run/best.pt")["model"])   # nothing was learned, nothing spoiled
+
+
 # ---- flags ----------------------------------------------------------------------------------------------------------
 
 
@@ -535,6 +557,7 @@ def test_command_stopped_by_ctrl_c_goes_on(shared, tmp_path):
         out, error = process.communicate(timeout=60)
     assert process.returncode == 130, error
     assert "Traceback" not in error and "python train.py --resume run/last.pt" in out
+    assert error.count("stopping after this step") == 1                       # from the run, not from its workers
     step = load(tmp_path / "run/last.pt")["training"]["step"]
     done = subprocess.run([*command, "--resume", "run/last.pt", "--max_steps", str(step + 2), "--num_workers", "0"],
                           cwd=tmp_path, capture_output=True, text=True, timeout=60, env=environment)
