@@ -16,7 +16,6 @@ import json
 import math
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -91,17 +90,16 @@ def reconstruct(model: WheelerTextAutoencoder, data: TokenDataset, indices: Sequ
 
 @torch.no_grad()
 def teacher_forced(model: WheelerTextAutoencoder, data: TokenDataset, indices: Sequence[int], path: str = "grid",
-                   batch_size: int = 64, autocast=None) -> dict:
+                   batch_size: int = 64) -> dict:
     """Loss (nats a token) and token accuracy when every token is predicted from the true ones before it, and from the
     grid, the frame, its attractor or nothing (path "blank")."""
     device = model.encoder.embedding.weight.device
     loss = right = count = 0
     for start in range(0, len(indices), batch_size):
         ids, mask = (x.to(device) for x in data.batch(indices[start : start + batch_size]))
-        with autocast or nullcontext():
-            logits, _ = model(ids, mask, frame_rows=len(ids) if path in ("frame", "attractor") else 0,
-                              blank_rows=len(ids) if path == "blank" else 0,
-                              dynamics=collapse if path == "attractor" else None)
+        logits, _ = model(ids, mask, frame_rows=len(ids) if path in ("frame", "attractor") else 0,
+                          blank_rows=len(ids) if path == "blank" else 0,
+                          dynamics=collapse if path == "attractor" else None)
         target = ids[mask]
         loss += F.cross_entropy(logits[mask].float(), target, reduction="sum").item()
         right += (logits[mask].argmax(-1) == target).sum().item()

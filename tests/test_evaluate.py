@@ -17,15 +17,6 @@ from tokenizer import train_tokenizer
 STORIES = [" ".join(story.split()[: 3 + i % 9]) for i, story in enumerate(stories("train", 40))]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Matrices this small gain nothing from threads, and wait for them on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def tokenizer():
     return train_tokenizer(STORIES, 400)

@@ -25,15 +25,6 @@ TINY = """--grid_size 8 --d_model 64 --max_seq_len 16 --encoder_layers 1 --grid_
 # 49 texts to train on: 6 steps an epoch with --batch_size 8
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Matrices this small gain nothing from threads, and wait for them on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shared")
