@@ -523,7 +523,7 @@ def train(args: argparse.Namespace, checkpoint: dict | None) -> int:
                     lr = get_lr(step, args, total_steps)
                     for group in optimizer.param_groups:
                         group["lr"] = lr
-                    tokens, loss_sum = 0, 0.0
+                    loss_sum = 0.0
                     for _ in range(args.accumulation_steps):
                         ids, mask = (x.to(device, non_blocking=True) for x in next(loader))
                         with autocast():
@@ -533,7 +533,7 @@ def train(args: argparse.Namespace, checkpoint: dict | None) -> int:
                         if attractor_rows:
                             loss = loss + args.commitment * distance[0]
                         scaler.scale(loss / args.accumulation_steps).backward()
-                        loss_sum, tokens = loss_sum + loss.detach() / args.accumulation_steps, tokens + mask.sum()
+                        loss_sum = loss_sum + loss.detach() / args.accumulation_steps
                     scaler.unscale_(optimizer)
                     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), args.grad_clip or math.inf)
                     scale = scaler.get_scale()
