@@ -198,9 +198,11 @@ class StopSignal:
     """Ctrl-C or SIGTERM ends the run after the step at hand, so that what is saved is whole; a second one at once."""
 
     def __init__(self):
-        self.received, self.before = 0, {}
+        self.received, self.before, self.process = 0, {}, os.getpid()
 
     def __call__(self, number, frame) -> None:
+        if os.getpid() != self.process:                                       # a worker that was forked just now
+            return
         if self.received:
             raise KeyboardInterrupt
         self.received = number
