@@ -50,6 +50,8 @@ class WheelerConfig:
     grid_size: side of the square grid, cells. patch_size: side of a patch, cells; None picks the largest that still
     gives at least max_seq_len patches, so that every token can have a patch of its own. max_seq_len: tokens a text can
     have, its end token counted. num_heads: None gives heads of 64 dimensions. dropout: probability in [0, 1).
+    frame_code: "cells", every cell of the frame is free in [-1, 1]; "tiles", every patch shows one of 12,847 tiles of
+    8 x 8 cells whose mixes are fixed points of the Wheeler dynamics (patch_size is 8 then).
     """
 
     vocab_size: int = 8192
@@ -62,6 +64,7 @@ class WheelerConfig:
     decoder_layers: int = 7
     num_heads: int | None = None
     dropout: float = 0.0
+    frame_code: str = "cells"
     aligned_start: bool = True
     bos_token_id: int = 0
     eos_token_id: int = 1
@@ -74,6 +77,12 @@ class WheelerConfig:
         for name in ("encoder_layers", "grid_layers"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} = {getattr(self, name)} must not be negative")
+        if self.frame_code not in ("cells", "tiles"):
+            raise ValueError(f"frame_code = {self.frame_code!r} must be 'cells' or 'tiles'")
+        if self.frame_code == "tiles" and self.patch_size not in (None, 8):
+            raise ValueError(f"patch_size = {self.patch_size} must be 8 with frame_code = 'tiles'")
+        if self.patch_size is None and self.frame_code == "tiles":
+            self.patch_size = 8
         if self.patch_size is None:
             fits = [p for p in range(1, self.grid_size + 1)
                     if self.grid_size % p == 0 and (self.grid_size // p) ** 2 >= self.max_seq_len]
@@ -103,7 +112,9 @@ class WheelerConfig:
 
     @property
     def frame_holds_code(self) -> bool:
-        return 2**self.code_bits >= self.vocab_size
+        """Whether the aligned start can show every token, and whether every token has a patch to be shown in."""
+        shown = self.frame_code == "tiles" or 2**self.code_bits >= self.vocab_size
+        return shown and self.num_patches >= self.max_seq_len
 
 
 # ---- parts ----------------------------------------------------------------------------------------------------------
@@ -338,6 +349,43 @@ class Frame(nn.Module):
         return self.norm_out(self.lift(F.pad(cells, (0, self.width - self.p**2))))            # (B, N, D)
 
 
+class TileFrame(nn.Module):
+    """The same maps where a patch shows one of K tiles (`wheeler_code.tile_words`): the frame is its own attractor.
+
+    Tile k has an embedding, which latents are compared with on the way in and which is read on the way out. Choices are
+    hard; gradients are those of the softmax (straight-through, as in VQ-VAE, arXiv:1711.00937)."""
+
+    def __init__(self, c: WheelerConfig):
+        from wheeler_code import tile_words  # imports this file
+
+        super().__init__()
+        self.side, self.p = c.grid_size // c.patch_size, c.patch_size
+        words = torch.from_numpy(tile_words())
+        self.register_buffer("words", words, persistent=False)                # (K, 64) of -1 and +1
+        self.norm_in = nn.LayerNorm(c.d_model, bias=False)
+        self.embedding = nn.Embedding(round_up(len(words)), c.d_model)
+        self.norm_out = nn.LayerNorm(c.d_model, bias=False)
+
+    def to_frame(self, latents: Tensor) -> Tensor:
+        scores = F.linear(self.norm_in(latents), self.embedding.weight)[..., : len(self.words)].float()    # (B, N, K)
+        soft = (scores * latents.shape[-1] ** -0.5).softmax(-1)
+        hard = torch.zeros_like(soft).scatter_(-1, scores.argmax(-1, keepdim=True), 1.0)
+        cells = hard @ self.words
+        if torch.is_grad_enabled():
+            through = soft @ self.words
+            cells = cells + (through - through.detach())
+        return rearrange(cells, "b (h w) (p q) -> b (h p) (w q)", h=self.side, p=self.p)
+
+    def from_frame(self, frame: Tensor) -> Tensor:
+        cells = rearrange(frame.float(), "b (h p) (w q) -> b (h w) (p q)", p=self.p, q=self.p)             # (B, N, 64)
+        scores = cells @ self.words.T                                         # (B, N, K): 64 the tile itself, then 60
+        choice = (4 * scores).softmax(-1)                                     # a damaged tile may be a mixture
+        if torch.is_grad_enabled():
+            soft = (scores / 4).softmax(-1)
+            choice = soft + (choice - soft).detach()
+        return self.norm_out(choice.to(self.embedding.weight.dtype) @ self.embedding.weight[: len(self.words)])
+
+
 class Decoder(nn.Module):
     """Text from patch latents. forward: inputs (B, T) int64 shifted right, context of latents -> hidden (B, T, D)."""
 
@@ -404,7 +452,8 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
         if tokenizer is not None and len(tokenizer) > config.vocab_size:
             raise ValueError(f"the tokenizer has {len(tokenizer)} entries, more than vocab_size = {config.vocab_size}")
         self.encoder, self.patches = Encoder(config), Patches(config)
-        self.frame, self.decoder = Frame(config), Decoder(config)
+        self.frame = TileFrame(config) if config.frame_code == "tiles" else Frame(config)
+        self.decoder = Decoder(config)
         self.init_weights()
 
     @torch.no_grad()
@@ -427,7 +476,7 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
         - frame: half of an embedding's variance is a binary code of the token id (`token_code`) in m = min(p*p, D/2)
           directions, the other half is random. The frame shows the code, a cell a bit, saturated to +-0.96; the lift
           puts it back, and the head takes the token with most agreeing bits. Where p*p cells are too few for a bit each
-          (p*p < log2 V), the frame starts at random.
+          (p*p < log2 V), the frame starts at random. With frame_code "tiles" token k shows tile k.
         """
         c = self.config
         depth = 2 * (c.encoder_layers + c.grid_layers + c.decoder_layers + 1)
@@ -442,10 +491,13 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
         enc, dec = self.encoder, self.decoder
         for code in (enc.text_code, enc.patch_code, dec.target_code, dec.patch_code, enc.patch_query, enc.blank):
             nn.init.normal_(code, std=0.02)
-        for mlp in (self.frame.project, self.frame.lift):                     # no residual path around these two
-            for weight in (mlp.up.weight, mlp.down.weight):
-                nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
-        nn.init.normal_(self.frame.lift.up.weight, std=1 / c.patch_size)      # padded inputs do not count
+        if c.frame_code == "tiles":
+            nn.init.normal_(self.frame.embedding.weight)                      # unit rms, as latents have
+        else:
+            for mlp in (self.frame.project, self.frame.lift):                 # no residual path around these two
+                for weight in (mlp.up.weight, mlp.down.weight):
+                    nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
+            nn.init.normal_(self.frame.lift.up.weight, std=1 / c.patch_size)  # padded inputs do not count
         if not c.aligned_start:
             return
         nn.init.normal_(dec.embedding.weight, std=0.125)
@@ -475,7 +527,12 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
     def _align_frame(self) -> None:
         """The frame's part of the aligned start; changes nothing where a patch has too few cells for a binary code."""
         c, frame, cells, m = self.config, self.frame, self.config.patch_size**2, self.config.code_bits
-        if not c.frame_holds_code:
+        if c.frame_code == "tiles":
+            table, known = self.encoder.embedding.weight, min(c.vocab_size, len(frame.words) - 1)
+            frame.embedding.weight[:known] = table[:known] / 0.125
+            frame.embedding.weight[known] = self.encoder.blank
+            return
+        if 2**c.code_bits < c.vocab_size:
             return
         # Orthonormal directions without a mean, which layer norm would take away: basis[:m] for the code.
         random = torch.randn(c.d_model, c.d_model - 1)

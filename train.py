@@ -38,7 +38,7 @@ from models import WheelerConfig, WheelerTextAutoencoder, read_checkpoint
 from tokenizer import vocabulary_size
 
 MODEL_FLAGS = ("grid_size", "d_model", "patch_size", "max_seq_len", "encoder_layers", "grid_layers", "decoder_layers",
-               "num_heads", "dropout", "aligned_start")
+               "num_heads", "dropout", "frame_code", "aligned_start")
 ORDER_FLAGS = ("batch_size", "accumulation_steps", "seed")  # what decides which texts a step sees
 RUN_FILES = ("last.pt", "best.pt", "metrics.jsonl", "run.json")
 TRAINING_STATE = {"step", "skipped", "optimizer", "scaler", "rng", "flags", "data_content"}
@@ -63,6 +63,9 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--decoder_layers", type=int, default=c.decoder_layers, help="layers of the decoder")
     group.add_argument("--num_heads", type=int, default=None, help="attention heads; default: d_model / 64")
     group.add_argument("--dropout", type=float, default=c.dropout, help="probability, 0 = off")
+    group.add_argument("--frame_code", choices=("cells", "tiles"), default=c.frame_code,
+                       help="what a patch of the frame shows: free cells, or one of 12,847 tiles of 8 x 8 cells whose "
+                            "mixes the dynamics leave as they are")
     group.add_argument("--aligned_start", action=argparse.BooleanOptionalAction, default=c.aligned_start,
                        help="start as an identity from token to patch to token; off: the usual random start")
     group.add_argument("--vocab_size", type=int, default=c.vocab_size, help="size of a tokenizer trained here")
@@ -84,6 +87,9 @@ def build_parser() -> argparse.ArgumentParser:
                        help="part of the rows decoded from the frame that read it after the Wheeler dynamics, 0 = off")
     group.add_argument("--attractor_noise", type=float, default=0.0,
                        help="amplitude of uniform noise on the frame before the dynamics")
+    group.add_argument("--attractor_gradient", choices=("straight", "smooth"), default="straight",
+                       help="gradient through the dynamics: straight-through, or of 8 ticks of a smooth rule that is "
+                            "sharpened from 4 to 40 during training")
     group.add_argument("--commitment", type=float, default=0.25, help="weight of the loss frame - attractor, squared")
     group.add_argument("--random_text_share", type=float, default=0.1,
                        help="share of texts replaced by random tokens, which teach copying of the unseen, 0 to 1")
@@ -430,9 +436,9 @@ def train(args: argparse.Namespace, checkpoint: dict | None) -> int:
           f"data        {args.dataset}: {len(data):,} texts to train on, {len(unseen):,} unseen; longest kept: "
           f"{c.max_seq_len} tokens")
     if c.aligned_start and not c.frame_holds_code:
-        print(f"            a patch of {c.patch_size}x{c.patch_size} cells is too small for a code of {c.vocab_size:,} "
-              "tokens: the frame starts at random and takes long to learn; a larger --grid_size or a smaller "
-              "--max_seq_len gives larger patches")
+        print(f"            {c.num_patches} patches of {c.patch_size}x{c.patch_size} cells are too few or too small to "
+              f"show {c.max_seq_len} tokens of {c.vocab_size:,}, one a patch: reading the frame takes long to learn; "
+              "a larger --grid_size or a smaller --max_seq_len helps")
     if data.texts_cut or unseen.texts_cut:
         print(f"            {data.texts_cut:,} training and {unseen.texts_cut:,} unseen texts are longer and were CUT "
               "there (--max_seq_len, --long_texts)")
@@ -494,12 +500,16 @@ def train(args: argparse.Namespace, checkpoint: dict | None) -> int:
     attractor_rows, distance = round(args.attractor_share * frame_rows), []
 
     def through_dynamics(frames: torch.Tensor) -> torch.Tensor:
-        from wheeler_torch import through
+        from wheeler_torch import relaxed, through
 
         progress, frame = step / total_steps, frames[:attractor_rows]
         noise = args.attractor_noise * (2 * torch.rand_like(frame) - 1)
         ticks = None if progress >= 0.5 else 1 + int(100 * progress)          # to the attractor in the second half
-        final = through((frame + noise).clamp(-1, 1), ticks=ticks)
+        noisy = (frame + noise).clamp(-1, 1)
+        final = through(noisy, ticks=ticks)
+        if args.attractor_gradient == "smooth":
+            soft = relaxed(noisy, 8, 4 * 10**progress)
+            final = final.detach() + (soft - soft.detach())
         distance[:] = [F.mse_loss(frame, final.detach())]
         return torch.cat([final, frames[attractor_rows:]])
 

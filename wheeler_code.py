@@ -6,10 +6,10 @@
 The frame is a maximal independent set of the torus: no two -1 cells adjacent, every +1 cell touches a -1 cell. Those
 are the fixed points that come back whole from any noise that keeps the signs (the dynamics repair it); they hold
 0.325 bit a cell at most. Reading runs the two arithmetic coders backwards. A text fits as long as its cost under the
-language model, in bits, is less than what the frame holds: about 1,240 bits of the 1,331 possible at 64 x 64, 286 of
+language model, in bits, is less than what the frame holds: about 1,260 bits of the 1,331 possible at 64 x 64, 299 of
 333 at 32 x 32.
 
-**The frame's half.** Row 0 and column 0 are a fixed fence of alternating cells, which cuts the torus open. Behind it
+**The frame's half.** Row 0 and column 0 are a fixed fence, every third cell -1, which cuts the torus open. Behind it
 cells are chosen in raster order. What a choice must know of its past is one status for each cell of the row above:
 occupied (-1), dominated (+1, touches a -1 already) or needy (+1, can only be dominated from below). A row can always
 be completed, and the next one too, if no two needy cells are adjacent and none stands above a cell that the fence
@@ -27,6 +27,7 @@ Arithmetic coding: Witten, Neal, Cleary 1987; here with whole integers of thousa
 import copy
 import decimal
 import hashlib
+import itertools
 import math
 import random
 import zlib
@@ -49,15 +50,25 @@ CHECKSUM = 1 << 16
 # ---- the frame's half -----------------------------------------------------------------------------------------------
 
 
+def fence_line(n: int) -> np.ndarray:
+    """(n,) bool: which cells of row 0, or column 0, are -1. Every third, so that each +1 cell of the fence touches a -1
+    of the fence and bars as few cells beside it as can be; the corner is +1, and some gaps are shorter to fit n."""
+    whole, rest = divmod(n - 2, 3)
+    gaps = ([3] * whole, [3] * (whole - 1) + [2, 2], [3] * whole + [2])[rest]
+    return np.isin(np.arange(n), np.cumsum([1, *gaps]))
+
+
 @lru_cache(maxsize=16)
-def _fence(height: int, width: int) -> tuple[list[list[bool]], list[list[bool]]]:
-    """(barred, may_need): cells that a -1 of the fence touches, and cells that may stay needy, as lists of rows."""
-    if height < 4 or width < 4 or height % 2 or width % 2:
-        raise ValueError(f"a frame of {height} x {width} cells cannot hold a text: its sides must be even, 4 at least")
-    i, j = np.arange(height)[:, None], np.arange(width)
-    barred = (((i == 1) | (i == height - 1)) & (j % 2 == 0)) | (((j == 1) | (j == width - 1)) & (i % 2 == 0))
-    may_need = (i < height - 1) & ~np.roll(barred, -1, axis=0)
-    return barred.tolist(), may_need.tolist()
+def _fence(height: int, width: int) -> tuple[list[list[bool]], list[list[bool]], np.ndarray]:
+    """(barred, may_need, occupied): cells that a -1 of the fence touches, and cells that may stay needy, as lists of
+    rows; the fence's own -1 cells (H, W)."""
+    if height < 4 or width < 4:
+        raise ValueError(f"a frame of {height} x {width} cells cannot hold a text: its sides must be 4 at least")
+    occupied = np.zeros((height, width), dtype=bool)
+    occupied[0], occupied[:, 0] = fence_line(width), fence_line(height)
+    barred = sum(np.roll(occupied, shift, axis) for shift in (1, -1) for axis in (0, 1)) > 0
+    may_need = (np.arange(height)[:, None] < height - 1) & ~np.roll(barred, -1, axis=0)
+    return barred.tolist(), may_need.tolist(), occupied
 
 
 def _completions(above: list[int], barred: list[bool], may_need: list[bool]) -> list[tuple]:
@@ -84,9 +95,8 @@ def _completions(above: list[int], barred: list[bool], may_need: list[bool]) -> 
 def _walk(height: int, width: int, choose) -> np.ndarray:
     """The frame that the choices lead to. choose(i, j, q) -> True for -1; q / 2^24 is its probability, 0 and 2^24 mean
     that there is no choice."""
-    barred, may_need = _fence(height, width)
-    frame = np.ones((height, width), dtype=np.float32)
-    frame[0, ::2] = frame[::2, 0] = -1
+    barred, may_need, occupied = _fence(height, width)
+    frame = np.where(occupied, -1, 1).astype(np.float32)
     above, one = [DOMINATED] * width, 1 << CELL_BITS
     for i in range(1, height):
         sums = _completions(above, barred[i], may_need[i])
@@ -201,20 +211,35 @@ TILE, HEADERS = 8, 3                                                          # 
 
 
 @lru_cache(maxsize=1)
+def tile_words() -> np.ndarray:
+    """(12847, 64) float32 of -1 and +1: all tiles of 8 x 8 cells, row by row, that stand on the fence and whose other
+    cells are independent of each other and of the fence, and dominated, inside the tile. So any mix of them side by
+    side is perturbation-proof: 13.65 bits a tile, 0.213 a cell. Of all fences this one has the most tiles."""
+    fence = fence_line(TILE)
+    rows = np.array([row for row in itertools.product((False, True), repeat=TILE)
+                     if not row[0] and not any(a and b for a, b in zip(row, row[1:], strict=False))])  # (34, 8)
+    tiles = fence[None, None]                                                 # (n, rows so far, 8)
+    for i in range(1, TILE + 1):
+        row = np.where(np.arange(TILE) == 0, fence[i % TILE], rows) if i < TILE else fence[None]
+        tiles = np.concatenate([np.repeat(tiles, len(row), 0), np.tile(row, (len(tiles), 1))[:, None]], 1)
+        last, above = tiles[:, -1], tiles[:, -2]
+        good = ~(last & (above | np.roll(last, 1, 1))).any(1)
+        if i > 1:                                                             # the row above is complete now
+            touched = last | tiles[:, -3] | np.roll(above, 1, 1) | np.roll(above, -1, 1)
+            good &= (above | touched)[:, 1:].all(1)
+        tiles = tiles[good]
+    return np.where(tiles[:, :TILE], -1, 1).reshape(len(tiles), -1).astype(np.float32)
+
+
+@lru_cache(maxsize=1)
 def tile_codebook() -> np.ndarray:
-    """(256, 64) float32: of the 1,184 frames of 8 x 8 cells, 256 that differ in at least 4 cells, found greedily.
-    Each is fenced in, so any mix of them side by side is perturbation-proof as well: a byte a tile."""
-    frames, position = [], 0
-    while position < 1 << number_bits(TILE, TILE):
-        frame, interval = frame_from_number(position, TILE, TILE)
-        frames.append(frame.ravel())
-        position = interval.low + interval.size
-    frames = np.stack(frames)
-    chosen, distance = [0], frames @ frames[0]                                # similarity, the smaller the farther
+    """(256, 64) float32: of the tile words 256 that differ in at least 8 cells, found greedily: a byte a tile."""
+    words = tile_words()
+    chosen, similarity = [0], words @ words[0]                                # the smaller the farther
     while len(chosen) < 256:
-        chosen.append(int(distance.argmin()))
-        distance = np.maximum(distance, frames @ frames[chosen[-1]])
-    return frames[chosen]
+        chosen.append(int(similarity.argmin()))
+        similarity = np.maximum(similarity, words @ words[chosen[-1]])
+    return words[chosen]
 
 
 def _tiles(frame: np.ndarray) -> np.ndarray:

@@ -311,6 +311,55 @@ def test_one_batch_overfits_without_the_aligned_start():
                if name != "encoder.blank"), "a parameter without a gradient"
 
 
+# ---- tiles: frames that are their own attractors ----
+
+
+@pytest.fixture(scope="module")
+def tiled(tokenizer):
+    torch.manual_seed(0)
+    return WheelerTextAutoencoder(WheelerConfig(**TINY | {"grid_size": 32}, frame_code="tiles"), tokenizer)
+
+
+def test_tile_frames_are_fixed_points_and_are_read_through_noise(tiled):
+    from wheeler_torch import settle
+
+    ids = random_ids(6, 16)
+    frame = tiled.get_grid_as_image(tiled.encode(ids)).detach()
+    assert frame.shape == (6, 32, 32) and set(frame.unique().tolist()) == {-1.0, 1.0}
+    noisy = (frame + 0.9 * (2 * torch.rand(frame.shape, generator=torch.Generator().manual_seed(0)) - 1)).clamp(-1, 1)
+    after, ticks, _ = settle(torch.cat([frame, noisy]))
+    assert ((after < 0) == (frame < 0).repeat(2, 1, 1)).all() and ticks.max() < 1000
+    for picture in (frame, noisy, after[:6], after[6:]):
+        assert tiled.decode(tiled.set_grid_from_image(picture), return_ids=True) == ids.tolist()
+
+
+def test_tiles_learn_by_straight_through_gradients(tokenizer):
+    torch.manual_seed(0)
+    model = WheelerTextAutoencoder(WheelerConfig(**TINY, frame_code="tiles", aligned_start=False)).train()
+    ids = random_ids(4, 4)                                                    # four patches of 8 x 8 cells, four tokens
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    for step in range(30):
+        loss = F.cross_entropy(model(ids, frame_rows=4)[0].flatten(0, 1), ids.flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        if step == 0:
+            first = loss.item()
+            assert all(p.grad.abs().sum() > 0 for p in (*model.encoder.layers.parameters(),
+                                                        *model.frame.parameters(), model.patches.unfold.weight))
+        optimizer.step()
+    assert loss < first / 4
+
+
+def test_tiles_need_patches_of_8(tokenizer):
+    with pytest.raises(ValueError, match="patch_size = 4 must be 8"):
+        WheelerConfig(frame_code="tiles", patch_size=4)
+    with pytest.raises(ValueError, match="frame_code = 'tile' must be"):
+        WheelerConfig(frame_code="tile")
+    assert WheelerConfig(frame_code="tiles").num_patches == 64
+    assert WheelerConfig(frame_code="tiles", max_seq_len=64).frame_holds_code
+    assert not WheelerConfig(frame_code="tiles", max_seq_len=65).frame_holds_code
+
+
 # ---- checkpoints and the hub ----------------------------------------------------------------------------------------
 
 

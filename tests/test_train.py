@@ -253,6 +253,16 @@ def test_training_through_the_dynamics(run, monkeypatch):
     first = [[row["loss"] for row in rows(name) if "loss" in row][0] for name in ("none", "some")]
     assert first[1] > first[0] + 0.1
     assert "attractor/exact_match" in rows("some")[0]
+    run(f"{flags} --attractor_gradient smooth", "smooth")
+    losses = [[row["loss"] for row in rows(name) if "loss" in row] for name in ("none", "smooth")]
+    assert losses[1][-1] != losses[0][-1] and all(map(math.isfinite, losses[1]))
+
+
+def test_training_with_tiles(run):
+    """Texts up to as many tokens as there are tiles come back from the attractor."""
+    run("--grid_size 32 --frame_code tiles --max_seq_len 16 --max_steps 3 --attractor_share 1 --long_texts split")
+    last = [row for row in rows() if "attractor/exact_match" in row][-1]
+    assert last["attractor/exact_match"] == last["frame/exact_match"] == 1
 
 
 def test_padding_never_counts_in_the_loss(run, monkeypatch):

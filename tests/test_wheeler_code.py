@@ -16,11 +16,13 @@ from wheeler_code import (
     Interval,
     _cumulative,
     bytes_from_frame,
+    fence_line,
     frame_from_bytes,
     frame_from_number,
     number_bits,
     number_from_frame,
     tile_codebook,
+    tile_words,
 )
 
 TEXTS = ["Once upon a time there was a rabbit.", "", "The rabbit ran home. “Where is Zoë?” said the fox.", "A red hat"]
@@ -74,9 +76,9 @@ def test_every_number_is_a_proof_frame_and_comes_back(height, width):
 def test_the_code_reaches_every_frame_of_its_fence_once():
     """At 6 x 6 all frames can be listed: those of the code are exactly the maximal independent sets with the fence."""
     fence = np.ones((6, 6))
-    fence[0, ::2] = fence[::2, 0] = -1
-    free = [(i, j) for i in range(1, 6) for j in range(1, 6)
-            if not ((i in (1, 5) and j % 2 == 0) or (j in (1, 5) and i % 2 == 0))]
+    fence[0, fence_line(6)] = fence[fence_line(6), 0] = -1
+    touched = sum(np.roll(fence < 0, shift, axis) for shift in (1, -1) for axis in (0, 1)) > 0
+    free = [(i, j) for i in range(1, 6) for j in range(1, 6) if not touched[i, j]]
     listed = set()
     for choice in product((1, -1), repeat=len(free)):
         frame = fence.copy()
@@ -90,13 +92,26 @@ def test_the_code_reaches_every_frame_of_its_fence_once():
         assert interval.low == position
         reached.add(frame.astype(float).tobytes())
         position += interval.size
-    assert reached == listed and len(listed) == 16
+    assert reached == listed and len(listed) > 16
+
+
+def test_tile_words_are_all_frames_of_8_by_8_cells_with_the_fence():
+    words, reached, position = tile_words(), set(), 0
+    while position < 1 << number_bits(8, 8):
+        frame, interval = frame_from_number(position, 8, 8)
+        reached.add(frame.tobytes())
+        position += interval.size
+    assert reached == {word.tobytes() for word in words} and len(words) == len(reached) == 12847
+    rng = np.random.default_rng(0)
+    for _ in range(50):                                                       # any mix of them
+        mix = words[rng.integers(0, len(words), 6)].reshape(2, 3, 8, 8).transpose(0, 2, 1, 3).reshape(16, 24)
+        assert is_perturbation_proof(mix)
 
 
 def test_how_much_a_frame_holds():
     rng = random.Random(1)
     spent = [frame_from_number(rng.getrandbits(number_bits(32, 32)), 32, 32)[1].spent() for _ in range(20)]
-    assert 280 < np.mean(spent) < 333 and np.std(spent) < 10
+    assert 295 < np.mean(spent) < 333 and np.std(spent) < 10
 
 
 def test_damage_is_counted():
@@ -111,11 +126,11 @@ def test_damage_is_counted():
     assert number_from_frame(wrong)[2] > 0
 
 
-@pytest.mark.parametrize("height, width", [(3, 4), (5, 8), (8, 7), (2, 8)])
+@pytest.mark.parametrize("height, width", [(3, 4), (8, 3), (2, 8)])
 def test_bad_sides(model, height, width):
     with pytest.raises(ValueError, match=f"{height} x {width}"):
         frame_from_number(0, height, width)
-    with pytest.raises(ValueError, match="even"):
+    with pytest.raises(ValueError, match="sides"):
         FrameCode(model, height, width)
 
 
@@ -206,7 +221,7 @@ def test_tiles_are_proof_in_any_mix_and_far_apart():
     book = tile_codebook()
     assert book.shape == (256, 64)
     apart = (64 - book @ book.T) / 2 + 64 * np.eye(256)
-    assert apart.min() >= 4
+    assert apart.min() >= 8
     for seed in range(3):
         payload = random.Random(seed).randbytes(20)
         frame = frame_from_bytes(payload, 32, 64)
@@ -215,7 +230,7 @@ def test_tiles_are_proof_in_any_mix_and_far_apart():
 
 def test_bytes_come_back_through_flips_and_erasures():
     rng = np.random.default_rng(0)
-    for length, flips, erased in ((20, 0.04, 0.3), (40, 0.01, 0.1), (59, 0.0, 0.0)):
+    for length, flips, erased in ((20, 0.08, 0.3), (40, 0.03, 0.1), (59, 0.0, 0.0)):
         payload = rng.bytes(length)
         frame = frame_from_bytes(payload, 64, 64)
         assert bytes_from_frame(np.where(rng.random(frame.shape) < flips, -frame, frame)) == payload
