@@ -17,6 +17,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"                              # 
 
 import gradio as gr
 import numpy as np
+import torch
 from PIL import Image
 
 from models import WheelerTextAutoencoder
@@ -29,6 +30,10 @@ TEXT_CHARACTERS, MEMORIES, MAX_TICKS, LEVELS = 4000, 100, 200, 254            # 
 STORY = ("Once upon a time there was a little rabbit. He lived in a big garden with his mom. One day he found a red "
          "ball under a tree.")
 
+# Gradio's own looks without the fonts that it would fetch; no tunnel to the outside, no uploads to speak of.
+LAUNCH = dict(share=False, ssr_mode=False, footer_links=[], max_file_size="1mb",
+              theme=gr.themes.Default(font=("system-ui", "sans-serif"), font_mono=("ui-monospace", "monospace")))
+
 # The frame that the mouse paints on: a canvas of a pixel a cell. Its value is two hexadecimal digits a cell.
 CANVAS = """
 <canvas width="${side}" height="${side}" aria-label="frame: paint with the mouse"></canvas>
@@ -38,7 +43,7 @@ CANVAS = """
   <label>brush <input type="range" min="0" max="6" value="1"></label>
 </div>"""
 CANVAS_CSS = """
-canvas { width: 100%; max-width: 512px; image-rendering: pixelated; touch-action: none; cursor: crosshair;
+canvas { width: 100%; max-width: 420px; image-rendering: pixelated; touch-action: none; cursor: crosshair;
          border: 1px solid #888; display: block; }
 .tools { display: flex; gap: 0.5em; flex-wrap: wrap; align-items: center; margin-top: 0.4em; }
 .tools button { border: 1px solid #888; border-radius: 4px; padding: 0.1em 0.6em; }
@@ -131,7 +136,7 @@ class Player:
         if not fits:
             raise ValueError(f"This text costs {cost:.0f} bits, a {'redundant ' * redundant}frame holds about {holds:.0f}. "
                              "Shorten it.")
-        learned = self.model.get_grid_as_image(self.model.encode(text))[0].detach().numpy()
+        learned = self.model.get_grid_as_image(self.model.encode(torch.tensor([ids])))[0].detach().numpy()
         note = f"{len(ids)} tokens, {cost:.0f} of about {holds:.0f} bits" + "; the text was cut" * cut
         return to_cells(frame), self.picture(learned), note
 
@@ -207,15 +212,15 @@ def build(player: Player) -> gr.Blocks:
                 canvas = gr.HTML(to_cells(np.ones((player.side, player.side))), html_template=CANVAS,
                                  css_template=CANVAS_CSS, js_on_load=CANVAS_JS, side=player.side, palette=palette,
                                  elem_id="canvas")
-                noise = gr.Slider(0, 1.5, 0, step=0.05, label="Noise; below 1 it keeps the signs", elem_id="noise")
+                noise = gr.Slider(0, 1.5, 0.5, step=0.05, label="Noise; below 1 it keeps the signs", elem_id="noise")
             with gr.Column():
                 gr.Markdown("**The dynamics**: from the disturbed frame to its attractor")
-                shown = gr.Image(show_label=False, interactive=False, buttons=[], height=512, elem_id="shown")
+                shown = gr.Image(show_label=False, interactive=False, buttons=[], height=420, elem_id="shown")
                 tick = gr.Slider(0, 1, 0, step=1, label="Tick", elem_id="tick")
                 state = gr.Textbox(show_label=False, container=False, elem_id="state")
-            with gr.Column(scale=0, min_width=280):
+            with gr.Column(scale=0, min_width=260):
                 gr.Markdown("**Learned frame** of the text")
-                learned = gr.Image(show_label=False, interactive=False, buttons=[], height=280, elem_id="learned")
+                learned = gr.Image(show_label=False, interactive=False, buttons=[], height=240, elem_id="learned")
                 cost = gr.Textbox(show_label=False, container=False, elem_id="cost")
         with gr.Row():
             before = gr.Textbox(label="Read from the disturbed frame", lines=2, elem_id="before")
@@ -253,19 +258,13 @@ def main(argv: list[str] | None = None) -> int:
         if model.tokenizer is None:
             raise ValueError(f"--checkpoint {args.checkpoint}: it has no tokenizer")
         page = build(Player(model))
-        page.launch(server_name=args.host, server_port=args.port, share=False, ssr_mode=False, footer_links=[],
-                    max_file_size="1mb", theme=local_theme())
+        page.launch(server_name=args.host, server_port=args.port, **LAUNCH)
     except KeyboardInterrupt:
         return 130
     except (ValueError, OSError) as error:
         print(f"app.py: {' '.join(str(error).split())[:500]}", file=sys.stderr)
         return 2
     return 0
-
-
-def local_theme() -> gr.Theme:
-    """Gradio's own looks without the fonts that it would fetch."""
-    return gr.themes.Default(font=("system-ui", "sans-serif"), font_mono=("ui-monospace", "monospace"))
 
 
 if __name__ == "__main__":

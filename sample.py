@@ -187,20 +187,22 @@ def text_of_picture(model: WheelerTextAutoencoder, code: FrameCode | None, path:
 
 @torch.no_grad()
 def interpolate(model: WheelerTextAutoencoder, a: str, b: str, steps: int) -> tuple[list[dict], list[np.ndarray]]:
-    """Texts and learned frames on the straight line from the grid of a to the grid of b, in `steps` equal steps."""
-    first, last = model.encode([a, b])
+    """Texts and learned frames of `steps` points on the straight line from the grid of a to the grid of b. No text gets
+    more tokens than the longer of the two: a mixture has no clear end."""
+    rows = [tokens(model, text)[0] for text in (a, b)]
+    first, last = (model.encode(torch.tensor([row]))[0] for row in rows)      # (H, W, D) each
     shares = torch.linspace(0, 1, steps)
     grids = torch.lerp(first, last, shares.view(-1, 1, 1, 1))                 # (steps, H, W, D)
-    texts = model.decode(grids, return_ids=True)
-    rows = [{"share": round(float(share), 4), "text": model.tokenizer.decode(ids, skip_special_tokens=True)}
-            for share, ids in zip(shares, texts, strict=True)]
-    return rows, list(model.get_grid_as_image(grids).numpy())
+    texts = model.decode(grids, return_ids=True, max_length=max(map(len, rows)))
+    points = [{"share": round(float(share), 4), "text": model.tokenizer.decode(ids, skip_special_tokens=True)}
+              for share, ids in zip(shares, texts, strict=True)]
+    return points, list(model.get_grid_as_image(grids).numpy())
 
 
 @torch.no_grad()
 def arithmetic(model: WheelerTextAutoencoder, text: str, plus: list[str], minus: list[str]) -> tuple[dict, list]:
     """The text and learned frame of grid(text) + grids of `plus` - grids of `minus`, with the operands' frames."""
-    grids = model.encode([text, *plus, *minus])
+    grids = torch.cat([model.encode(torch.tensor([tokens(model, t)[0]])) for t in (text, *plus, *minus)])
     signs = torch.tensor([1.0] * (1 + len(plus)) + [-1.0] * len(minus))
     total = torch.einsum("b,bhwd->hwd", signs, grids)[None]
     return ({"text": text, "add": plus, "subtract": minus, "result": model.decode(total)},
