@@ -52,7 +52,7 @@ CANVAS_JS = """
 const side = props.side, palette = props.palette;
 let cells = new Uint8Array(side * side).fill(254), level = 0, last = null;
 function draw() {
-  const canvas = element.querySelector('canvas'), pen = canvas.getContext('2d'), image = pen.createImageData(side, side);
+  const pen = element.querySelector('canvas').getContext('2d'), image = pen.createImageData(side, side);
   cells.forEach((c, i) => image.data.set([...palette[c], 255], 4 * i));
   pen.putImageData(image, 0, 0);
   element.querySelectorAll('[data-level]').forEach(b => b.classList.toggle('chosen', +b.dataset.level === level));
@@ -134,8 +134,8 @@ class Player:
         (frame,), (fits,) = self.code.write([ids], redundant)
         cost = self.code.intervals([ids], bits=1 << 16)[0].spent()
         if not fits:
-            raise ValueError(f"This text costs {cost:.0f} bits, a {'redundant ' * redundant}frame holds about {holds:.0f}. "
-                             "Shorten it.")
+            raise ValueError(f"This text costs {cost:.0f} bits, a {'redundant ' * redundant}frame holds about "
+                             f"{holds:.0f}. Shorten it.")
         learned = self.model.get_grid_as_image(self.model.encode(torch.tensor([ids])))[0].detach().numpy()
         note = f"{len(ids)} tokens, {cost:.0f} of about {holds:.0f} bits" + "; the text was cut" * cut
         return to_cells(frame), self.picture(learned), note
@@ -162,7 +162,7 @@ class Player:
         return memory
 
     def recall(self, memory: WheelerMemory | None, cells: str, noise: float, seed: int = 0) -> tuple[list[list], str]:
-        """Rows (similarity, text), best first, for the disturbed frame, and the cells of the best memory's attractor."""
+        """Rows (similarity, text), best first, for the disturbed frame, and the cells of the best one's attractor."""
         if not memory:
             raise ValueError("Nothing is remembered yet.")
         cue = disturb(from_cells(cells, self.side), min(max(float(noise), 0.0), 2.0), [seed])
@@ -234,7 +234,8 @@ def build(player: Player) -> gr.Blocks:
         common = dict(concurrency_limit=1, concurrency_id="model", api_visibility="private")
         pictures = dict(fn=alert(refresh), inputs=[canvas, noise], outputs=[history, tick, shown, state, before, after])
         for event in (write.click, text.submit, page.load):
-            event(alert(player.write), [text, redundant], [canvas, learned, cost], **common).success(**pictures, **common)
+            event(alert(player.write), [text, redundant], [canvas, learned, cost], **common).success(
+                **pictures, **common)
         for event in (canvas.input, noise.release):
             event(**pictures, **common)
         tick.input(alert(player.tick), [history, tick], shown, show_progress="hidden", trigger_mode="always_last",
@@ -248,7 +249,7 @@ def build(player: Player) -> gr.Blocks:
 def main(argv: list[str] | None = None) -> int:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", default="checkpoints/best.pt", help="file of train.py or folder of a model")
-    parser.add_argument("--host", default="127.0.0.1", help="address to answer on; 0.0.0.0 opens the page to the network")
+    parser.add_argument("--host", default="127.0.0.1", help="address to answer on; 0.0.0.0: to the network")
     parser.add_argument("--port", type=int, default=7860, help="port, 1 .. 65535")
     args = parser.parse_args(argv)
     try:
