@@ -40,7 +40,7 @@ from tokenizer import tokenizer_from_dict, tokenizer_from_json, tokenizer_to_dic
 
 CHECKPOINT_FORMAT = 1
 SHIPPED = "wheeler-21m"                                                       # folder of the model in checkpoints/
-SHARD_SIZE = "15MB"                                                          # of a file of weights: code hosts like it small
+SHARD_SIZE = "15MB"                                                          # of weights: code hosts like small files
 
 
 def round_up(n: int, multiple: int = 64) -> int:

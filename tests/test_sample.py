@@ -176,7 +176,8 @@ def test_pictures_of_something_else_are_refused(run, tmp_path, picture, small_mo
 
 @pytest.mark.parametrize("words, message", [
     ((), "give texts, or --from"), (("a", "--from", "b.png"), "one of these"), (("a", "b", "--add", "c"), "one text"),
-    (("a", "--noise", "nan"), "--noise nan"), (("a", "--noise", "-1"), "--noise -1"), (("a", "--ticks", "0"), "--ticks 0"),
+    (("a", "--noise", "nan"), "--noise nan"), (("a", "--noise", "-1"), "--noise -1"),
+    (("a", "--ticks", "0"), "--ticks 0"),
     (("--interpolate", "a", "b", "--steps", "1"), "--steps 1"), (("--interpolate", "a"), "expected 2"),
     (("--file", "no.txt"), "--file no.txt: no such file"), (("--file", "bad.txt"), "--file bad.txt: cannot be read"),
     (("--file", "bad.bin"), "must be a .txt or .jsonl"), (("--file", "bad.jsonl"), "line 1 is not"),
