@@ -19,23 +19,28 @@ Letters: B batch, T text tokens, L max_seq_len, V vocabulary, H = W grid_size in
 N = (H/p)*(W/p) latents, D d_model, nh heads, hd = D // nh.
 """
 
+import hashlib
 import math
 import os
 import pickle
+import sys
 import warnings
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
+from huggingface_hub import PyTorchModelHubMixin, load_torch_model, save_torch_state_dict, snapshot_download
 from torch import Tensor, nn
 
 from tokenizer import tokenizer_from_dict, tokenizer_from_json, tokenizer_to_dict
 
 CHECKPOINT_FORMAT = 1
+SHIPPED = "wheeler-21m"                                                       # folder of the model in checkpoints/
+SHARD_SIZE = "15MB"                                                          # of weights: code hosts like small files
 
 
 def round_up(n: int, multiple: int = 64) -> int:
@@ -831,32 +836,57 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
 
     @classmethod
     def load_from_checkpoint(cls, path: str | os.PathLike, map_location="cpu") -> "WheelerTextAutoencoder":
-        """Load a checkpoint of train.py (weights only: loading never runs code) onto any device, in eval mode.
+        """Load a checkpoint of train.py (weights only: loading never runs code), or a folder of `save_pretrained`, onto
+        any device, in eval mode and float32. See `find_checkpoint` for what stands in for a best.pt that is not there.
 
         Raises FileNotFoundError where there is no such file, ValueError where it is not a checkpoint of this project.
         """
-        return cls.from_checkpoint(read_checkpoint(path), str(path)).to(map_location)
+        found = find_checkpoint(path)
+        if found != Path(path):
+            print(f"no {path} yet: using {found}, the model that comes with the project", file=sys.stderr)
+        if not found.is_dir():
+            return cls.from_checkpoint(read_checkpoint(found), str(path)).to(map_location)
+        if not (found / "config.json").is_file():
+            raise FileNotFoundError(f"no checkpoint at {path}: the folder has no config.json")
+        try:
+            return cls.from_pretrained(found).to(map_location)
+        except Exception as error:                                            # as many types as libraries take part
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+            raise ValueError(f"{path} is not a readable model: {reason}") from None
+
+    def fingerprint(self) -> str:
+        """16 hex digits that name the weights. What `encode_frame` writes can only be read with the same ones."""
+        digest = hashlib.sha256()
+        for name, weight in sorted(self.state_dict().items()):
+            digest.update(name.encode() + weight.detach().float().cpu().numpy().astype("<f4").tobytes())
+        return digest.hexdigest()[:16]
 
     def _save_pretrained(self, save_directory) -> None:
-        super()._save_pretrained(save_directory)
+        save_torch_state_dict(self.state_dict(), save_directory, max_shard_size=SHARD_SIZE)
         if self.tokenizer is not None:
             self.tokenizer.save_pretrained(save_directory)
 
     @classmethod
-    def _from_pretrained(cls, *, model_id: str, strict: bool = True, **kwargs):
-        # The mixin's own default is strict=False, which would leave random weights where a name is missing.
-        model = super()._from_pretrained(model_id=model_id, strict=strict, **kwargs)
-        if model.tokenizer is None:
-            hub = {k: kwargs.get(k) for k in ("revision", "cache_dir", "token", "local_files_only")}
-            get = (lambda name: os.path.join(model_id, name)) if os.path.isdir(model_id) else (
-                lambda name: hf_hub_download(model_id, name, **hub))
-            try:
-                with open(get("tokenizer.json"), encoding="utf-8") as file:
-                    text = file.read()
-            except (FileNotFoundError, OSError):
-                return model.eval()                                           # a model saved without a tokenizer
-            model.tokenizer = tokenizer_from_json(text, model.config)
-        return model.eval()
+    def _from_pretrained(cls, *, model_id: str, strict: bool = True, map_location="cpu", revision=None, cache_dir=None,
+                         force_download=False, local_files_only=False, token=None, **model_kwargs):
+        # The mixin's own method knows no shards, and its strict=False would leave random weights for missing names.
+        folder = model_id if os.path.isdir(model_id) else snapshot_download(
+            model_id, revision=revision, cache_dir=cache_dir, force_download=force_download, token=token,
+            local_files_only=local_files_only, allow_patterns=["*.safetensors", "*.json"])
+        model = cls(**model_kwargs)
+        load_torch_model(model, folder, strict=strict)                        # half precision becomes float32 here
+        tokenizer = Path(folder) / "tokenizer.json"
+        if model.tokenizer is None and tokenizer.is_file():                   # a model may be saved without one
+            model.tokenizer = tokenizer_from_json(tokenizer.read_text(encoding="utf-8"), model.config)
+        return model.to(map_location).eval()
+
+
+def find_checkpoint(path: str | os.PathLike) -> Path:
+    """What `load_from_checkpoint(path)` loads: the path, or, where that is a best.pt that training has not written yet,
+    the model that comes with the project, a folder beside it."""
+    path = Path(path)
+    shipped = path.parent / SHIPPED
+    return shipped if path.name == "best.pt" and not path.exists() and shipped.is_dir() else path
 
 
 def read_checkpoint(path: str | os.PathLike) -> dict:

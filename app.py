@@ -1,0 +1,272 @@
+"""A page to play with: a text as a frame that you can paint on, disturb, collapse, read back and recall.
+
+    python app.py                                    # then open http://127.0.0.1:7860
+    python app.py --checkpoint runs/a/best.pt --port 8000
+
+Type a text and write it into a frame. Paint on the frame with the mouse, or add noise: the dynamics run at once, the
+slider shows every tick, and beside it stands what is read from the picture before and after the collapse. Texts can be
+remembered; recall then finds the one whose frame is most like the damaged one. Works without a network, answers on this
+machine only (--host), sends nothing anywhere.
+"""
+
+import argparse
+import os
+import sys
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"                              # before the import, which reads it
+
+import gradio as gr
+import numpy as np
+import torch
+from PIL import Image
+
+from models import WheelerTextAutoencoder
+from sample import disturb, tokens
+from wheeler_code import FrameCode, frame_bits
+from wheeler_cpu import Parser, WheelerMemoryCPU, frame_image
+from wheeler_memory import WheelerMemory
+
+TEXT_CHARACTERS, MEMORIES, MAX_TICKS, LEVELS = 4000, 100, 200, 254            # limits; cells are sent as 0 .. 254
+STORY = ("Once upon a time there was a little rabbit. He lived in a big garden with his mom. One day he found a red "
+         "ball under a tree.")
+
+# Gradio's own looks without the fonts that it would fetch; no tunnel to the outside, no uploads to speak of.
+LAUNCH = dict(share=False, ssr_mode=False, footer_links=[], max_file_size="1mb",
+              theme=gr.themes.Default(font=("system-ui", "sans-serif"), font_mono=("ui-monospace", "monospace")))
+
+# The frame that the mouse paints on: a canvas of a pixel a cell. Its value is two hexadecimal digits a cell.
+CANVAS = """
+<canvas width="${side}" height="${side}" aria-label="frame: paint with the mouse"></canvas>
+<div class="tools">
+  <button data-level="0">dark, -1</button> <button data-level="254">light, +1</button>
+  <button data-level="127">erase, 0</button>
+  <label>brush <input type="range" min="0" max="6" value="1"></label>
+</div>"""
+CANVAS_CSS = """
+canvas { width: 100%; max-width: 420px; image-rendering: pixelated; touch-action: none; cursor: crosshair;
+         border: 1px solid #888; display: block; }
+.tools { display: flex; gap: 0.5em; flex-wrap: wrap; align-items: center; margin-top: 0.4em; }
+.tools button { border: 1px solid #888; border-radius: 4px; padding: 0.1em 0.6em; }
+.tools button.chosen { outline: 3px solid #f4be68; }"""
+CANVAS_JS = """
+const side = props.side, palette = props.palette;
+let cells = new Uint8Array(side * side).fill(254), level = 0, last = null;
+function draw() {
+  const pen = element.querySelector('canvas').getContext('2d'), image = pen.createImageData(side, side);
+  cells.forEach((c, i) => image.data.set([...palette[c], 255], 4 * i));
+  pen.putImageData(image, 0, 0);
+  element.querySelectorAll('[data-level]').forEach(b => b.classList.toggle('chosen', +b.dataset.level === level));
+}
+function load() {
+  const value = props.value || '';
+  if (value.length === 2 * side * side) cells = Uint8Array.from(value.match(/../g), pair => parseInt(pair, 16));
+  draw();
+}
+function dab(x, y) {
+  const r = +element.querySelector('input').value;
+  for (let i = Math.max(0, y - r); i <= Math.min(side - 1, y + r); i++)
+    for (let j = Math.max(0, x - r); j <= Math.min(side - 1, x + r); j++) cells[i * side + j] = level;
+}
+function paint(event) {
+  const box = element.querySelector('canvas').getBoundingClientRect();
+  const at = [Math.floor((event.clientX - box.left) / box.width * side),
+              Math.floor((event.clientY - box.top) / box.height * side)];
+  const from = last || at, steps = Math.max(1, Math.abs(at[0] - from[0]), Math.abs(at[1] - from[1]));
+  for (let s = 0; s <= steps; s++)
+    dab(Math.round(from[0] + (at[0] - from[0]) * s / steps), Math.round(from[1] + (at[1] - from[1]) * s / steps));
+  last = at;
+  draw();
+}
+element.addEventListener('pointerdown', event => {
+  if (event.target.tagName !== 'CANVAS') return;
+  event.target.setPointerCapture(event.pointerId);
+  last = null;
+  paint(event);
+});
+element.addEventListener('pointermove', event => { if (last) paint(event); });
+element.addEventListener('pointerup', () => {
+  if (!last) return;
+  last = null;
+  props.value = Array.from(cells, c => c.toString(16).padStart(2, '0')).join('');
+  trigger('input');
+});
+element.addEventListener('click', event => {
+  if (event.target.dataset.level === undefined) return;
+  level = +event.target.dataset.level;
+  draw();
+});
+watch('value', load);
+load();
+"""
+
+
+def to_cells(frame: np.ndarray) -> str:
+    """Frame (H, W) in [-1, 1] -> two hexadecimal digits a cell, "00" for -1 to "fe" for +1."""
+    return np.rint((frame + 1) * (LEVELS / 2)).astype(np.uint8).tobytes().hex()
+
+
+def from_cells(cells: str, side: int) -> np.ndarray:
+    """The frame (side, side) float32 of `to_cells`; ValueError for anything else."""
+    try:
+        values = np.frombuffer(bytes.fromhex(cells if len(cells) == 2 * side * side else ""), np.uint8)
+        values = values.reshape(side, side)
+    except (TypeError, ValueError):
+        raise ValueError("that is no frame") from None
+    return np.minimum(values / (LEVELS / 2) - 1, 1).astype(np.float32)
+
+
+class Player:
+    """What the page does, for one model."""
+
+    def __init__(self, model: WheelerTextAutoencoder):
+        self.model, self.code = model, FrameCode(model)
+        self.side = model.config.grid_size
+
+    def picture(self, frame: np.ndarray) -> Image.Image:
+        return frame_image(frame, scale=max(1, 512 // self.side)).convert("RGB")
+
+    def write(self, text: str, redundant: bool) -> tuple[str, Image.Image, str]:
+        """A text -> cells of its code frame, picture of its learned frame, and what there is to say. ValueError where
+        the text is too long."""
+        text = text[:TEXT_CHARACTERS]
+        ids, cut = tokens(self.model, text)
+        holds = frame_bits(self.side, self.side, redundant)
+        (frame,), (fits,) = self.code.write([ids], redundant)
+        cost = self.code.intervals([ids], bits=1 << 16)[0].spent()
+        if not fits:
+            raise ValueError(f"This text costs {cost:.0f} bits, a {'redundant ' * redundant}frame holds about "
+                             f"{holds:.0f}. Shorten it.")
+        learned = self.model.get_grid_as_image(self.model.encode(torch.tensor([ids])))[0].detach().numpy()
+        note = f"{len(ids)} tokens, {cost:.0f} of about {holds:.0f} bits" + "; the text was cut" * cut
+        return to_cells(frame), self.picture(learned), note
+
+    def collapse(self, cells: str, noise: float, seed: int = 0) -> tuple[np.ndarray, str, list[tuple[str, bool]]]:
+        """Cells, noise amplitude -> the history as levels (ticks + 1, H, W) uint8, a note, and what is read from the
+        disturbed frame and from its attractor: [(text, whether the checksum agrees)] * 2."""
+        noisy = disturb(from_cells(cells, self.side), min(max(float(noise), 0.0), 2.0), [seed])
+        run = WheelerMemoryCPU(self.side, self.side).run_dynamics(noisy, MAX_TICKS)
+        read = self.code.read(np.stack([noisy, run.final_frame]))
+        texts = [(self.model.tokenizer.decode(ids, skip_special_tokens=True), intact) for ids, intact in read]
+        return np.rint((run.history + 1) * (LEVELS / 2)).astype(np.uint8), f"{run.state} after {run.ticks} ticks", texts
+
+    def tick(self, history: np.ndarray, tick: int) -> Image.Image:
+        return self.picture(history[min(max(int(tick), 0), len(history) - 1)] / (LEVELS / 2) - 1)
+
+    def remember(self, memory: WheelerMemory | None, text: str, cells: str) -> WheelerMemory:
+        """The memory with one more text, under the frame that is shown. ValueError where it is full."""
+        memory = WheelerMemory(self.side, self.side) if memory is None else memory
+        text = text[:TEXT_CHARACTERS]
+        if len(memory) >= MEMORIES and text not in memory:
+            raise ValueError(f"{MEMORIES} texts are all that this page remembers")
+        memory.remember(from_cells(cells, self.side), text)
+        return memory
+
+    def recall(self, memory: WheelerMemory | None, cells: str, noise: float, seed: int = 0) -> tuple[list[list], str]:
+        """Rows (similarity, text), best first, for the disturbed frame, and the cells of the best one's attractor."""
+        if not memory:
+            raise ValueError("Nothing is remembered yet.")
+        cue = disturb(from_cells(cells, self.side), min(max(float(noise), 0.0), 2.0), [seed])
+        found = memory.recall(cue, k=5)
+        return [[round(r.similarity, 3), r.text] for r in found], to_cells(memory.attractor(found[0].text))
+
+
+def build(player: Player) -> gr.Blocks:
+    """The page. Its events run one at a time: they share the model."""
+    def said(text: str, intact: bool) -> str:
+        return ("✓ " if intact else "✗ checksum fails: ") + text
+
+    def alert(function):
+        def call(*values):
+            try:
+                return function(*values)
+            except ValueError as error:
+                raise gr.Error(str(error), duration=8, print_exception=False) from None
+        return call
+
+    def refresh(cells, noise):
+        history, note, (before, after) = player.collapse(cells, noise)
+        last = len(history) - 1
+        return (history, gr.update(maximum=last, value=last), player.tick(history, last), note, said(*before),
+                said(*after))
+
+    def recalled(memory, cells, noise):
+        return player.recall(memory, cells, noise)
+
+    def remembered(memory, text, cells):
+        memory = player.remember(memory, text, cells)
+        return memory, [[None, entry["text"]] for entry in memory.entries]
+
+    palette = np.asarray(frame_image(np.linspace(-1, 1, LEVELS + 1)[None], 1).convert("RGB"))[0].tolist()
+    with gr.Blocks(title="Wheeler AI", analytics_enabled=False) as page:
+        history, memory = gr.State(None), gr.State(None)
+        gr.Markdown("# Wheeler AI\nA text becomes a picture that survives: **write** it, **paint** on the frame or add "
+                    "**noise**, watch the automaton **collapse** it, and read the text back.")
+        with gr.Row():
+            text = gr.Textbox(STORY, label="Text", lines=2, max_length=TEXT_CHARACTERS, scale=4, elem_id="text")
+            with gr.Column(scale=1, min_width=160):
+                redundant = gr.Checkbox(label="redundant frame: holds less, withstands more", elem_id="redundant")
+                write = gr.Button("Write into a frame", variant="primary", elem_id="write")
+        with gr.Row():
+            with gr.Column():
+                gr.Markdown("**Frame**: paint or erase with the mouse")
+                canvas = gr.HTML(to_cells(np.ones((player.side, player.side))), html_template=CANVAS,
+                                 css_template=CANVAS_CSS, js_on_load=CANVAS_JS, side=player.side, palette=palette,
+                                 elem_id="canvas")
+                noise = gr.Slider(0, 1.5, 0.5, step=0.05, label="Noise; below 1 it keeps the signs", elem_id="noise")
+            with gr.Column():
+                gr.Markdown("**The dynamics**: from the disturbed frame to its attractor")
+                shown = gr.Image(show_label=False, interactive=False, buttons=[], height=420, elem_id="shown")
+                tick = gr.Slider(0, 1, 0, step=1, label="Tick", elem_id="tick")
+                state = gr.Textbox(show_label=False, container=False, elem_id="state")
+            with gr.Column(scale=0, min_width=260):
+                gr.Markdown("**Learned frame** of the text")
+                learned = gr.Image(show_label=False, interactive=False, buttons=[], height=240, elem_id="learned")
+                cost = gr.Textbox(show_label=False, container=False, elem_id="cost")
+        with gr.Row():
+            before = gr.Textbox(label="Read from the disturbed frame", lines=2, elem_id="before")
+            after = gr.Textbox(label="Read after the collapse", lines=2, elem_id="after")
+        with gr.Row():
+            with gr.Column(scale=1, min_width=200):
+                remember = gr.Button("Remember this text and frame", elem_id="remember")
+                recall = gr.Button("Recall by the frame as it is now", elem_id="recall")
+            table = gr.Dataframe(headers=["similarity", "remembered text"], column_widths=["15%", "85%"], scale=4,
+                                 interactive=False, label="Memory", elem_id="memory", wrap=True)
+        common = dict(concurrency_limit=1, concurrency_id="model", api_visibility="private")
+        pictures = dict(fn=alert(refresh), inputs=[canvas, noise], outputs=[history, tick, shown, state, before, after])
+        for event in (write.click, text.submit, page.load):
+            event(alert(player.write), [text, redundant], [canvas, learned, cost], **common).success(
+                **pictures, **common)
+        for event in (canvas.input, noise.release):
+            event(**pictures, **common)
+        tick.input(alert(player.tick), [history, tick], shown, show_progress="hidden", trigger_mode="always_last",
+                   **common)
+        remember.click(alert(remembered), [memory, text, canvas], [memory, table], **common)
+        recall.click(alert(recalled), [memory, canvas, noise], [table, canvas], **common).success(
+            lambda: 0, None, noise, **common).success(**pictures, **common)
+    return page
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", default="checkpoints/best.pt", help="file of train.py or folder of a model")
+    parser.add_argument("--host", default="127.0.0.1", help="address to answer on; 0.0.0.0: to the network")
+    parser.add_argument("--port", type=int, default=7860, help="port, 1 .. 65535")
+    args = parser.parse_args(argv)
+    try:
+        if not 1 <= args.port <= 65535:
+            raise ValueError(f"--port {args.port} must be in 1 .. 65535")
+        model = WheelerTextAutoencoder.load_from_checkpoint(args.checkpoint)
+        if model.tokenizer is None:
+            raise ValueError(f"--checkpoint {args.checkpoint}: it has no tokenizer")
+        page = build(Player(model))
+        page.launch(server_name=args.host, server_port=args.port, **LAUNCH)
+    except KeyboardInterrupt:
+        return 130
+    except (ValueError, OSError) as error:
+        print(f"app.py: {' '.join(str(error).split())[:500]}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

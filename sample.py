@@ -1,0 +1,379 @@
+"""Texts through a trained model: read back from grid, frame and attractor, with pictures of each.
+
+    python sample.py "Once upon a time there was a little rabbit."      # and samples/1.png, samples/1-frame.png ...
+    python sample.py --from samples/1-frame.png                         # the text that a picture holds
+    python sample.py "The cat sat on the mat." --noise 1.2 --ticks 10 --redundant
+    python sample.py "The cat sat on the mat." --subtract "The cat" --add "The dog"
+    python sample.py --interpolate "The cat sat on the mat." "The dog ran to the park."
+    python sample.py --file stories.txt --json                          # many texts, one JSON object a line
+    echo "The cat sat on the mat." | python sample.py -
+
+"grid" is read from the (H, W, D) grid, "frame" from the learned picture of it, "attractor" from the code frame of
+`encode_frame` after noise and collapse. Pictures of text N: N.png shows learned frame, code frame, the same with noise,
+and what the dynamics made of it; N-learned.png and N-frame.png are the first two, a pixel a cell, and `--from` reads
+them back, also saved as grey, RGB or JPEG, or enlarged by a whole factor. Files and standard input hold texts separated
+by blank lines; .jsonl files an object a line with a field "text".
+
+Exits with 1 where a picture is damaged and its text not to be trusted, with 2 where the input is bad.
+"""
+
+import argparse
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, PngImagePlugin
+
+from data import read_local
+from models import WheelerTextAutoencoder, find_checkpoint
+from wheeler_code import FrameCode, frame_bits
+from wheeler_cpu import Parser, WheelerMemoryCPU, frame_image
+
+INPUT_BYTES, PICTURE_FACTOR = 1 << 24, 32                                     # largest text file; pixels a cell
+BATCH = 16                                                                    # texts at once
+
+
+# ---- texts ----------------------------------------------------------------------------------------------------------
+
+
+def tokens(model: WheelerTextAutoencoder, text: str) -> tuple[list[int], bool]:
+    """Token ids closed by the end token, and whether the text was cut to max_seq_len tokens."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(f"the text is not valid Unicode: {error}") from None
+    limit = model.config.max_seq_len
+    ids = model.tokenizer(text[: 100 * limit])["input_ids"]                   # no token has 100 characters
+    return (ids, False) if len(ids) <= limit else (ids[: limit - 1] + [model.config.eos_token_id], True)
+
+
+def disturb(frame: np.ndarray, noise: float, seed: list[int]) -> np.ndarray:
+    """The frame with uniform noise of amplitude `noise` in every cell, clipped to [-1, 1]; below 1 all signs stay."""
+    random = np.random.default_rng(seed).uniform(-1, 1, frame.shape)
+    return np.clip(frame + noise * random, -1, 1).astype(np.float32)
+
+
+@torch.no_grad()
+def reconstruct(model: WheelerTextAutoencoder, code: FrameCode | None, texts: list[str], noise: float = 0.5,
+                ticks: int | None = None, redundant: bool = False, seed: int = 0, first: int = 0) -> list[dict]:
+    """What comes back of each text: a dict with the entries that `--json` prints, and "frames", a list of frames (H, W)
+    in [-1, 1]: learned, then, where the text fits, code, with noise, collapsed. code: None where the model's frames
+    are too small for any text. first: number of the first text; noise depends on it and on the seed."""
+    eos, limit = model.config.eos_token_id, model.config.max_seq_len
+    rows, cut = zip(*(tokens(model, text) for text in texts), strict=True)
+    ids = torch.full((len(rows), max(map(len, rows))), model.config.pad_token_id)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)] = torch.tensor(row)
+    mask = torch.arange(ids.shape[1]) < torch.tensor([len(row) for row in rows])[:, None]
+    grids = model.encode(ids, mask)
+    learned = model.get_grid_as_image(grids)
+    results = [{"text": text, "tokens": len(row), "cut": c, "frames": [frame.numpy()]}
+               for text, row, c, frame in zip(texts, rows, cut, learned, strict=True)]
+
+    def add(name: str, result: dict, got: list[int], want: list[int]) -> None:
+        got = [*got, eos] if len(got) < limit and got[-1:] != [eos] else got
+        result[name] = model.tokenizer.decode(got, skip_special_tokens=True)
+        result[f"{name}_exact"] = got == want
+
+    for name, grid in (("grid", grids), ("frame", model.set_grid_from_image(learned))):
+        for result, got, want in zip(results, model.decode(grid, return_ids=True), rows, strict=True):
+            add(name, result, got, want)
+    if code is None:
+        return results
+    frames, fits = code.write(list(rows), redundant)
+    whole = [interval.spent() for interval in code.intervals(list(rows), bits=1 << 16)]
+    for result, cost, fit in zip(results, whole, fits, strict=True):
+        result |= {"bits": round(cost, 1), "frame_bits": round(frame_bits(code.height, code.width, redundant), 1),
+                   "fits": fit}
+    fitting = [i for i, fit in enumerate(fits) if fit]
+    if fitting:
+        noisy = np.stack([disturb(frames[i], noise, [seed, first + i]) for i in fitting])
+        run = WheelerMemoryCPU(code.width, code.height).run_dynamics(noisy, **({} if ticks is None else
+                                                                              {"max_ticks": ticks}))
+        for i, before, after, (got, intact) in zip(fitting, noisy, run, code.read(run.final_frame), strict=True):
+            add("attractor", results[i], got, rows[i])
+            results[i] |= {"intact": intact, "ticks": after.ticks, "state": after.state}
+            results[i]["frames"] += [frames[i], before, after.final_frame]
+    return results
+
+
+def frame_code(model: WheelerTextAutoencoder) -> FrameCode | None:
+    """None where the model's frames are too small, or odd, and hold no text."""
+    try:
+        return FrameCode(model)
+    except ValueError:
+        return None
+
+
+# ---- pictures -------------------------------------------------------------------------------------------------------
+
+
+def write_picture(frame: np.ndarray, path: Path, kind: str, fingerprint: str) -> None:
+    """A frame (H, W) as PNG, a pixel a cell, which names its kind ("code", "learned") and the weights behind it."""
+    info = PngImagePlugin.PngInfo()
+    info.add_text("wheeler", f"{kind} {fingerprint}")
+    frame_image(frame, scale=1).save(path, pnginfo=info)
+
+
+def side_by_side(frames: list[np.ndarray], scale: int = 4) -> Image.Image:
+    gap = np.full((len(frames[0]), 2), np.nan)
+    return frame_image(np.concatenate([part for frame in frames for part in (frame, gap)][:-1], axis=1), scale)
+
+
+def read_picture(path: str, side: int) -> tuple[np.ndarray, str, str]:
+    """The frame (side, side) float32 in [-1, 1] that a picture shows, and what `write_picture` noted in it, kind and
+    fingerprint ("" where that was lost). Colours of `frame_image` or greys; enlarged by a whole factor up to 32."""
+    if not os.path.isfile(path):
+        raise ValueError(f"--from {path}: no such file")
+    try:
+        with Image.open(path) as image:
+            if image.width != image.height or image.width % side or not 1 <= image.width // side <= PICTURE_FACTOR:
+                raise ValueError(f"--from {path}: it has {image.width} x {image.height} pixels; a frame of this model "
+                                 f"has {side} x {side}, or a whole multiple, up to {PICTURE_FACTOR} times as many")
+            noted = (str(image.info.get("wheeler", "")).split() + ["", ""])[:2]
+            if image.mode.startswith("I"):                                    # 16 bits; convert would clip them
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            pixels = np.asarray(image.convert("RGB"), dtype=np.float32)
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        reason = "" if isinstance(error, Image.UnidentifiedImageError) else f" ({str(error).splitlines()[0]:.100})"
+        raise ValueError(f"--from {path}: not a picture that can be read{reason}") from None
+    factor = len(pixels) // side
+    cells = pixels.reshape(side, factor, side, factor, 3)
+    inner = slice(factor // 4, factor - factor // 4)                          # the edges of a cell may be blurred
+    cells = cells[:, inner, :, inner].mean((1, 3))                            # (side, side, 3)
+    if np.ptp(cells, axis=2).mean() < 8:
+        return (cells.mean(2) / 127.5 - 1).clip(-1, 1), *noted
+    values = np.linspace(-1, 1, 255, dtype=np.float32)
+    colours = np.asarray(frame_image(values[None], scale=1).convert("RGB"), dtype=np.float32)[0]              # (255, 3)
+    distance = np.linalg.norm(cells.reshape(-1, 1, 3) - colours, axis=2)     # (cells, 255)
+    if distance.min(1).mean() > 30:
+        raise ValueError(f"--from {path}: its colours are not those of a frame (enlarge frames without smoothing)")
+    return values[distance.argmin(1)].reshape(side, side), *noted
+
+
+def text_of_picture(model: WheelerTextAutoencoder, code: FrameCode | None, path: str) -> dict:
+    """The text of a code frame or a learned frame: {"file", "kind", "text", "intact"}. A code frame has a checksum; a
+    learned frame is right where its text gives the same frame again. ValueError where there is no text in it."""
+    frame, kind, weights = read_picture(path, model.config.grid_size)
+    mine = model.fingerprint()
+    if weights and weights != mine:
+        raise ValueError(f"--from {path}: written with the weights {weights}, this checkpoint has {mine}; only the "
+                         "weights that wrote a frame can read it (--checkpoint)")
+    edge = np.stack([frame[0], frame[:, 0]]) * np.where(np.arange(len(frame)) % 2, 1, -1)
+    known = edge[np.abs(edge) > 0.25]                                         # erased cells say nothing
+    # The first row and column of every code frame alternate.
+    if code is not None and kind != "learned" and known.size > len(frame) // 2 and (known > 0).mean() > 0.8:
+        (ids, intact), = code.read(frame[None])
+        return {"file": path, "kind": "code", "text": model.tokenizer.decode(ids, skip_special_tokens=True),
+                "intact": intact}
+    text = model.decode(model.set_grid_from_image(torch.from_numpy(frame)))
+    again = model.get_grid_as_image(model.encode(torch.tensor([tokens(model, text)[0]])))[0].detach().numpy()
+    same = ((again < 0) == (frame < 0)).mean()
+    if kind != "learned" and same < 0.9:
+        raise ValueError(f"--from {path}: there is no frame in it that this checkpoint can read")
+    return {"file": path, "kind": "learned", "text": text, "intact": bool(same > 0.98)}
+
+
+# ---- grid arithmetic ------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def interpolate(model: WheelerTextAutoencoder, a: str, b: str, steps: int) -> tuple[list[dict], list[np.ndarray]]:
+    """Texts and learned frames of `steps` points on the straight line from the grid of a to the grid of b. No text gets
+    more tokens than the longer of the two: a mixture has no clear end."""
+    rows = [tokens(model, text)[0] for text in (a, b)]
+    first, last = (model.encode(torch.tensor([row]))[0] for row in rows)      # (H, W, D) each
+    shares = torch.linspace(0, 1, steps)
+    grids = torch.lerp(first, last, shares.view(-1, 1, 1, 1))                 # (steps, H, W, D)
+    texts = model.decode(grids, return_ids=True, max_length=max(map(len, rows)))
+    points = [{"share": round(float(share), 4), "text": model.tokenizer.decode(ids, skip_special_tokens=True)}
+              for share, ids in zip(shares, texts, strict=True)]
+    return points, list(model.get_grid_as_image(grids).numpy())
+
+
+@torch.no_grad()
+def arithmetic(model: WheelerTextAutoencoder, text: str, plus: list[str], minus: list[str]) -> tuple[dict, list]:
+    """The text and learned frame of grid(text) + grids of `plus` - grids of `minus`, with the operands' frames."""
+    grids = torch.cat([model.encode(torch.tensor([tokens(model, t)[0]])) for t in (text, *plus, *minus)])
+    signs = torch.tensor([1.0] * (1 + len(plus)) + [-1.0] * len(minus))
+    total = torch.einsum("b,bhwd->hwd", signs, grids)[None]
+    return ({"text": text, "add": plus, "subtract": minus, "result": model.decode(total)},
+            list(model.get_grid_as_image(torch.cat([grids, total])).numpy()))
+
+
+# ---- command line ---------------------------------------------------------------------------------------------------
+
+
+def plain(text: str) -> str:
+    """A text on one line, without what could move the cursor."""
+    return "".join(c if c.isprintable() else "\\n" if c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def gather(args: argparse.Namespace) -> list[str]:
+    """The texts of the command line, of standard input and of files."""
+    def blocks(raw: str) -> list[str]:
+        return [block.strip() for block in raw.split("\n\n") if block.strip()]
+
+    texts = []
+    for text in args.texts:
+        if text == "-":
+            raw = sys.stdin.buffer.read(INPUT_BYTES + 1)
+            if len(raw) > INPUT_BYTES:
+                raise ValueError(f"standard input is longer than {INPUT_BYTES >> 20} MiB")
+            try:
+                texts += blocks(raw.decode("utf-8-sig"))
+            except UnicodeDecodeError as error:
+                raise ValueError(f"standard input is not UTF-8 text ({error})") from None
+        else:
+            texts.append(text)
+            if os.path.isfile(text[:4000]):
+                print(f"sample.py: {text} is taken as a text; --file and --from read files", file=sys.stderr)
+    for name in args.file:
+        path = Path(name)
+        if not path.is_file():
+            raise ValueError(f"--file {name}: no such file")
+        if path.suffix not in (".txt", ".jsonl", ".json"):
+            raise ValueError(f"--file {name}: must be a .txt or .jsonl file")
+        if path.stat().st_size > INPUT_BYTES:
+            raise ValueError(f"--file {name}: larger than {INPUT_BYTES >> 20} MiB")
+        try:
+            texts += read_local(path, "text")
+        except ValueError as error:
+            raise ValueError(str(error).replace("--dataset", "--file").replace(" (--text_column)", "")) from None
+    if len(texts) > args.max_texts:
+        print(f"sample.py: {len(texts)} texts, the first {args.max_texts} are taken (--max_texts)", file=sys.stderr)
+    return texts[: args.max_texts]
+
+
+def report(result: dict, pictures: list[str]) -> Iterator[str]:
+    """The lines that a person sees of one result of `reconstruct`."""
+    verdict = lambda name: "exact " if result[f"{name}_exact"] else "DIFFERS"
+    yield f"text               {plain(result['text'])[:2000]}"
+    if result["cut"]:
+        yield f"                   too long: cut to {result['tokens']} tokens, the end token counted"
+    yield f"grid       {verdict('grid'):<7} {plain(result['grid'])}"
+    yield f"frame      {verdict('frame'):<7} {plain(result['frame'])}"
+    if "attractor" in result:
+        ended = "stopped" if result["state"] == "CHAOTIC" else result["state"]
+        damaged = "" if result["intact"] else "; its checksum fails: do not trust the text"
+        yield f"attractor  {verdict('attractor'):<7} {plain(result['attractor'])}"
+        yield (f"           {result['tokens']} tokens, {result['bits']:.0f} of about {result['frame_bits']:.0f} bits, "
+               f"{ended} at tick {result['ticks']}{damaged}")
+    elif "bits" in result:
+        yield (f"attractor          does not fit: {result['tokens']} tokens cost {result['bits']:.0f} bits under this "
+               f"model, a frame holds about {result['frame_bits']:.0f}")
+    else:
+        yield "attractor          frames of this model are too small for a text"
+    if pictures:
+        yield f"           {' '.join(pictures)}"
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("texts", nargs="*", help="texts; - reads standard input")
+    parser.add_argument("--file", nargs="+", default=[], help=".txt or .jsonl files of texts")
+    parser.add_argument("--from", dest="pictures", nargs="+", default=[], metavar="PNG", help="pictures to read")
+    parser.add_argument("--interpolate", nargs=2, metavar=("A", "B"), help="texts on the line between two grids")
+    parser.add_argument("--steps", type=int, default=9, help="points on that line")
+    parser.add_argument("--add", action="append", default=[], metavar="TEXT", help="grid to add to that of the text")
+    parser.add_argument("--subtract", action="append", default=[], metavar="TEXT", help="grid to subtract")
+    parser.add_argument("--noise", type=float, default=0.5, help="amplitude of uniform noise; below 1 it keeps signs")
+    parser.add_argument("--ticks", type=int, default=None, help="ticks of the dynamics; default: to the attractor")
+    parser.add_argument("--redundant", action="store_true", help="frames that withstand flipped signs; they hold less")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the noise")
+    parser.add_argument("--max_texts", type=int, default=100, help="texts to take at most")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--checkpoint", default="checkpoints/best.pt", help="file of train.py or folder of a model")
+    parser.add_argument("--output_dir", default="samples", help="folder for the pictures; '' writes none")
+    args = parser.parse_args(argv)
+    try:
+        return run(args)
+    except KeyboardInterrupt:
+        print("sample.py: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:                                                   # the reader, say head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ValueError, OSError) as error:
+        print(f"sample.py: {' '.join(str(error).split())[:500]}", file=sys.stderr)
+        return 2
+
+
+def run(args: argparse.Namespace) -> int:
+    modes = [bool(args.texts or args.file), bool(args.pictures), args.interpolate is not None]
+    if sum(modes) != 1:
+        raise ValueError("give texts, or --from PNG, or --interpolate A B, one of these (--help explains them)")
+    change = bool(args.add or args.subtract)
+    if change and (len(args.texts) != 1 or args.file):
+        raise ValueError("--add and --subtract change the grid of one text: give exactly one")
+    if not (math.isfinite(args.noise) and 0 <= args.noise <= 10):
+        raise ValueError(f"--noise {args.noise} must be in 0 .. 10")
+    for name, low, high in (("steps", 2, 100), ("ticks", 1, 100_000), ("seed", 0, 2**63), ("max_texts", 1, 10**6)):
+        value = getattr(args, name)
+        if value is not None and not low <= value <= high:
+            raise ValueError(f"--{name} {value} must be in {low} .. {high}")
+    texts = gather(args)
+    if modes[0] and not texts:
+        raise ValueError("there is no text in the input")
+    model = WheelerTextAutoencoder.load_from_checkpoint(args.checkpoint)
+    if model.tokenizer is None:
+        raise ValueError(f"--checkpoint {args.checkpoint}: it has no tokenizer")
+    folder = Path(args.output_dir) if args.output_dir else None
+    if folder and not args.pictures:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"--output_dir {folder}: it cannot be made ({error.strerror})") from None
+    say = lambda row: print(json.dumps(row, ensure_ascii=False) if args.json else row, flush=True)
+
+    def picture(frames: list[np.ndarray], name: str) -> list[str]:
+        if folder:
+            side_by_side(frames).save(folder / name)
+        return [str(folder / name)] if folder else []
+
+    if args.pictures:
+        code, damaged = frame_code(model), False
+        for path in args.pictures:
+            result = text_of_picture(model, code, path)
+            say(result if args.json else plain(result["text"]))
+            if not result["intact"]:
+                damaged = True
+                print(f"sample.py: {path} is damaged, its checksum fails: do not trust the text", file=sys.stderr)
+        return int(damaged)
+    if args.interpolate:
+        rows, frames = interpolate(model, *args.interpolate, args.steps)
+        for row in rows:
+            say(row if args.json else f"{row['share']:.2f}  {plain(row['text'])}")
+        saved = picture(frames, "interpolation.png")
+    elif change:
+        row, frames = arithmetic(model, texts[0], args.add, args.subtract)
+        say(row if args.json else plain(row["result"]))
+        saved = picture(frames, "arithmetic.png")
+    else:
+        code, fingerprint = frame_code(model), model.fingerprint()
+        for start in range(0, len(texts), BATCH):
+            batch = reconstruct(model, code, texts[start : start + BATCH], args.noise, args.ticks, args.redundant,
+                                args.seed, start)
+            for number, result in enumerate(batch, start + 1):
+                frames = result.pop("frames")
+                saved = picture(frames, f"{number}.png")
+                for kind, frame in zip(("learned", "code") if folder else (), frames, strict=False):
+                    saved.append(str(folder / f"{number}-{'frame' if kind == 'code' else kind}.png"))
+                    write_picture(frame, saved[-1], kind, fingerprint)
+                if args.json:
+                    say({"checkpoint": str(find_checkpoint(args.checkpoint)), **result, "pictures": saved})
+                else:
+                    print("\n".join([*([""] if number > 1 else []), *report(result, saved)]), flush=True)
+        return 0
+    if saved and not args.json:
+        print(f"      {saved[0]}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,192 @@
+"""app.py: what the page does, without a page, and the page itself in a real browser where there is one."""
+
+import json
+import shutil
+import time
+
+import numpy as np
+import pytest
+
+gr = pytest.importorskip("gradio")
+
+import app  # noqa: E402
+
+TEXT = "Tom had a red ball."
+
+
+@pytest.fixture(scope="module")
+def player(small_model):
+    return app.Player(small_model)
+
+
+def test_cells_are_the_frame_and_nothing_else_is_taken():
+    frame = np.linspace(-1, 1, 64, dtype=np.float32).reshape(8, 8)
+    assert np.abs(app.from_cells(app.to_cells(frame), 8) - frame).max() <= 1 / app.LEVELS
+    signs = np.sign(frame)
+    assert (app.from_cells(app.to_cells(signs), 8) == signs).all()
+    assert np.abs(app.from_cells("ff" * 64, 8)).max() == 1                    # above the highest level
+    for bad in ("", "zz" * 64, "00" * 63, None, 3, "00" * 65):
+        with pytest.raises(ValueError, match="no frame"):
+            app.from_cells(bad, 8)
+
+
+def test_write_disturb_collapse_read(player):
+    cells, learned, note = player.write(TEXT, redundant=False)
+    assert learned.size == (512, 512) and "of about 1238 bits" in note
+    history, note, texts = player.collapse(cells, noise=0.9)
+    assert texts == [(TEXT, True)] * 2 and note.startswith("CONVERGED")
+    assert history.dtype == np.uint8 and history.shape[1:] == (64, 64) and len(history) > 10
+    assert not (np.asarray(player.tick(history, 0)) == np.asarray(player.tick(history, 99))).all()
+    assert player.tick(history, -3).size == (512, 512)
+
+
+def test_a_painted_block_breaks_the_plain_frame_and_not_the_redundant_one(player):
+    for redundant in (False, True):
+        cells, *_ = player.write("Hi Tom", redundant)
+        frame = app.from_cells(cells, 64)
+        frame[2:12, 20:30] = -1                                           # where the short text stands
+        _, _, texts = player.collapse(app.to_cells(frame), noise=0)
+        assert [intact for _, intact in texts] == [redundant] * 2
+        assert (texts[0][0] == "Hi Tom") == redundant
+
+
+def test_memory_recalls_by_a_damaged_frame(player, monkeypatch):
+    memory, frames = None, {}
+    for text in (TEXT, "Lily ran home.", "The fox was sad."):
+        frames[text], *_ = player.write(text, False)
+        memory = player.remember(memory, text, frames[text])
+    damaged = app.from_cells(frames["Lily ran home."], 64)
+    damaged[:32] = 0
+    rows, cells = player.recall(memory, app.to_cells(damaged), noise=0.5)
+    assert rows[0][1] == "Lily ran home." and rows[0][0] > rows[1][0] + 0.3 and len(rows) == 3
+    assert cells == frames["Lily ran home."]
+    monkeypatch.setattr(app, "MEMORIES", 3)
+    with pytest.raises(ValueError, match="3 texts are all"):
+        player.remember(memory, "one more", frames[TEXT])
+    assert len(player.remember(memory, TEXT, frames[TEXT])) == 3              # a known text is replaced
+    with pytest.raises(ValueError, match="Nothing is remembered"):
+        player.recall(None, frames[TEXT], 0)
+
+
+def test_a_text_that_does_not_fit_says_so(player):
+    with pytest.raises(ValueError, match=r"costs \d+ bits, a redundant frame holds about 472"):
+        player.write("the quick brown fox " * 9, redundant=True)
+    with pytest.raises(ValueError, match="not valid Unicode"):
+        player.write("half a character: \ud800", redundant=False)
+    assert player.write("x" * 10**6, redundant=False)[2].endswith("the text was cut")
+
+
+@pytest.mark.parametrize("words, message", [
+    (["--port", "0"], "--port 0 must be in 1 .. 65535"), (["--checkpoint", "no.pt"], "no checkpoint at no.pt"),
+    (["--port", "x"], "invalid int value"),
+])
+def test_bad_command_lines(words, message, capsys):
+    try:
+        code = app.main(words)
+    except SystemExit as stop:
+        code = stop.code
+    error = capsys.readouterr().err
+    assert code == 2 and message in error and error.count("\n") == 1
+
+
+# ---- a real browser -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser():
+    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
+    chromium, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
+    if not chromium or not driver:
+        pytest.skip("needs Chromium and its chromedriver (Debian: apt-get install chromium chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in ("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-component-update",
+                 "disable-background-networking", "disable-sync", "window-size=1440,1160"):
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def address(player):
+    page = app.build(player)
+    _, url, _ = page.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **app.LAUNCH)
+    yield url
+    page.close()
+
+
+@pytest.mark.slow
+def test_the_page_in_a_browser(browser, address):
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    find = lambda selector: browser.find_element(By.CSS_SELECTOR, selector)
+    value = lambda name: find(f"#{name} textarea, #{name} input").get_attribute("value")
+    cells = lambda: browser.execute_script(
+        "const c = document.querySelector('#canvas canvas'); return [...c.getContext('2d').getImageData(0, 0, 64, 64)"
+        ".data].filter((_, i) => i % 4 == 0).join()")
+
+    def until(condition, what):
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            try:
+                if condition():
+                    return
+            except Exception:                                                 # the element is not there yet
+                pass
+            time.sleep(0.1)
+        raise AssertionError(f"{what}; the page reads {value('before')!r} and {value('after')!r}")
+
+    def stroke(level, start, end):
+        """With the mouse, from cell (row, column) to cell."""
+        find(f"[data-level='{level}']").click()
+        canvas = find("#canvas canvas")
+        (y, x), (down, right) = start, (end[0] - start[0], end[1] - start[1])
+        cell = canvas.size["width"] / 64
+        ActionChains(browser, duration=20).move_to_element_with_offset(
+            canvas, round((x - 31.5) * cell), round((y - 31.5) * cell)).click_and_hold().move_by_offset(
+            round(right * cell), round(down * cell)).release().perform()
+
+    def write(text):
+        box = find("#text textarea")
+        box.send_keys(Keys.CONTROL, "a")
+        box.send_keys(text)
+        find("#write").click()
+        until(lambda: value("after") == f"✓ {text}" == value("before"), f"{text!r} is not read back")
+
+    browser.get(address)
+    until(lambda: len(set(cells().split(","))) == 1 and find("#write").is_displayed(), "the page does not start")
+    write(TEXT)
+    first = cells()
+    assert len(set(first.split(","))) == 2 and "CONVERGED" in value("state")
+    last = int(value("tick"))
+    assert last > 5                                                           # noise 0.5 from the start
+    picture = find("#shown img").get_attribute("src")
+    slider = find("#tick input[type=range]")
+    slider.send_keys(Keys.HOME)
+    until(lambda: find("#shown img").get_attribute("src") != picture and value("tick") == "0", "the ticks do not scrub")
+    find("#remember").click()
+    until(lambda: TEXT in find("#memory").text, "nothing is remembered")
+    write("Lily ran home.")
+    find("#remember").click()
+    until(lambda: "Lily ran home." in find("#memory").text, "the second text is not remembered")
+    stroke(127, (2, 10), (9, 50))                                             # a short text stands in the first rows
+    until(lambda: value("before").startswith("✗"), "an erased band is not noticed")
+    before, after = (np.array(picture.split(","), int).reshape(64, 64) for picture in (first, cells()))
+    assert len(np.unique(after)) == 3 and (after[30:] != before[30:]).any()   # another text, and the erased cells
+    assert {tuple(cell) for cell in np.argwhere(after == np.median(np.unique(after)))} >= {(2, 10), (9, 50)}
+    find("#recall").click()
+    until(lambda: value("after") == "✓ Lily ran home.", "recall does not bring the text back")
+    browser.execute_script("window.scrollTo(0, 0)")
+    find("#redundant input").click()
+    write("Hi Tom")
+    written = cells()
+    stroke(0, (3, 20), (3, 28))
+    until(lambda: cells() != written and value("after") == "✓ Hi Tom", "a scratch is not repaired")
+    sent = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    urls = [m["params"]["request"]["url"] for m in sent if m["method"] == "Network.requestWillBeSent"]
+    assert [u for u in urls if not u.startswith((address.rstrip("/"), "data:", "blob:"))] == []
+    assert [e["message"] for e in browser.get_log("browser") if e["level"] == "SEVERE"] == []

@@ -1,0 +1,76 @@
+"""tour.ipynb from top to bottom in a kernel: with a small model, and with the one that comes with the project."""
+
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from models import SHIPPED
+
+nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
+pytest.importorskip("ipykernel")
+ROOT = Path(__file__).parents[1]
+TOUR = ROOT / "tour.ipynb"
+TEXT = "Once upon a time there was a little rabbit."
+
+
+def execute(folder, monkeypatch) -> dict[str, str]:
+    """What the code cells show as text, by the source of the cell, when the tour runs in a folder."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    notebook = nbformat.read(TOUR, as_version=4)
+    nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(folder)}}).execute()
+    shown = {}
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            parts = [o.get("text") or o["data"].get("image/png", "")[:4] + o["data"].get("text/plain", "")
+                     for o in cell.outputs]
+            shown[cell.source] = "".join(parts)
+    return shown
+
+
+def of(shown: dict[str, str], words: str) -> str:
+    (found,) = [output for source, output in shown.items() if words in source]
+    return found
+
+
+def check(shown: dict[str, str]) -> None:
+    assert of(shown, "model.decode(grid)") == repr(TEXT)
+    assert of(shown, "set_grid_from_image(frame)") == repr(TEXT)
+    assert of(shown, "trajectory.final_frame") != repr(TEXT)                  # the learned frame does not survive
+    assert of(shown, "noise=0.9)").startswith(TEXT + "\n")
+    assert all("iVBO" in of(shown, words) for words in ("image(code", "image(frame, scale=5)", "noise=0.9)", "scale=3"))
+    lines = of(shown, "noise in (0.9").splitlines()
+    assert [line.split()[3] for line in lines[:1] + lines[3:6]] == ["intact", "damaged", "intact", "intact"]
+    assert "bytes" in of(shown, "write_picture") and repr(TEXT) in of(shown, "write_picture")
+    lines = of(shown, "from sample import interpolate").splitlines()
+    assert lines[0] == "0.00  The cat sat on the mat." and lines[-1] == "1.00  The dog ran to the park."
+    assert of(shown, "from sample import arithmetic") == "'The dog sat on the mat.'"
+    assert "Lily ran home.\n" in of(shown, "recall(").splitlines(True)[0]
+    assert of(shown, "recall(").endswith("'Lily ran home.'")
+
+
+def test_the_tour_with_a_small_model(small_model, tmp_path, monkeypatch):
+    (tmp_path / "checkpoints").mkdir()
+    torch.save(small_model.to_checkpoint(), tmp_path / "checkpoints" / "best.pt")
+    check(execute(tmp_path, monkeypatch))
+
+
+@pytest.mark.slow
+def test_the_tour_with_the_shipped_model_in_two_minutes(tmp_path, monkeypatch):
+    if not (ROOT / "checkpoints" / SHIPPED).is_dir():
+        pytest.skip("no model is shipped in this checkout")
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / SHIPPED).symlink_to(ROOT / "checkpoints" / SHIPPED)
+    start = time.monotonic()
+    check(execute(tmp_path, monkeypatch))
+    assert time.monotonic() - start < 120
+
+
+def test_the_committed_notebook_is_small_and_was_run_in_order():
+    notebook = nbformat.read(TOUR, as_version=4)
+    nbformat.validate(notebook)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert TOUR.stat().st_size < 1 << 20 and "/tmp/" not in TOUR.read_text(encoding="utf-8")
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    assert not [o for cell in cells for o in cell.outputs if o.output_type == "error"]
