@@ -1,7 +1,7 @@
 """What a checkpoint can do, with the controls that a sceptic would ask for.
 
     python evaluate.py --checkpoint checkpoints/best.pt --dataset sample              # section "text"
-    python evaluate.py all --checkpoint checkpoints/best.pt --dataset stories.jsonl   # every section, half an hour
+    python evaluate.py all --checkpoint checkpoints/best.pt --dataset stories.jsonl   # every section, most of an hour
     python evaluate.py lengths disturb --dataset stories.jsonl > new.log              # some of them
     python evaluate.py --compare old.log new.log                                      # two results side by side
 
@@ -456,23 +456,23 @@ def lookups(subject: Subject, references: Sequence[list[int]], lookup_samples: i
     """Predictions of readers that only know the training texts: what each would answer for the texts."""
     from wheeler_memory import _distances, pack
 
-    side, training = subject.model.config.grid_size, subject.training
-    texts, stories = subject.say(references), [s for s in subject.training_stories if s and not s.isspace()]
+    side, training, texts = subject.model.config.grid_size, subject.training, subject.say(references)
     rows = [training[int(i)].tolist() for i in evenly(len(training), lookup_samples)]
     signs, cues = (pack(subject.frames(x, batch_size)) for x in (rows, references))
     distance = np.empty((len(cues), len(signs)), np.int32)
     _distances(signs, cues, distance)
-    nearest = {f"nearest of {len(rows)} training frames (Hamming distance of signs)":
-               [rows[i] for i in distance.argmin(1)]}
     row_of = {text: i for i, text in enumerate(subject.say(training[i] for i in range(len(training))))}
     known = list(row_of)
-    nearest[f"nearest of {len(known):,} training texts (TF-IDF of the text itself)"] = [
-        training[row_of[known[i]]].tolist() for i in nearest_by_words(texts, known)]
-    memory, found = hash_memory(stories, side, side), []
+    memory, found = hash_memory(known, side, side), []
     for start in range(0, len(texts), batch_size):
         found += [r[0].text for r in memory.recall(hash_frames(texts[start : start + batch_size], side, side), k=1)]
-    nearest[f"nearest of {len(memory):,} hash frames (attractors)"] = subject.tokens(found)
-    return nearest
+    answers = {f"nearest of {len(rows)} training frames (Hamming distance of signs)": [rows[i] for i in
+                                                                                       distance.argmin(1)]}
+    for name, nearest in (("training texts (TF-IDF of the text itself)", [known[i] for i in
+                                                                         nearest_by_words(texts, known)]),
+                          ("hash frames of training texts (attractors)", found)):
+        answers[f"nearest of {len(known):,} {name}"] = [training[row_of[text]].tolist() for text in nearest]
+    return answers
 
 
 # ---- section text ---------------------------------------------------------------------------------------------------
@@ -735,8 +735,8 @@ def main(argv: list[str] | None = None) -> int:
         check_lengths(args, subject.model.config.max_seq_len)
         identity = subject.identity()
         print(f"checkpoint  {args.checkpoint}, sha256 {identity['checkpoint_sha256']}, step {identity['step']}\n"
-              f"data        {args.dataset}: {len(subject.data):,} unseen texts, {identity['data']}, tokenizer "
-              f"{identity['tokenizer']}\ncommit      {identity['commit']}, seed {args.seed}", flush=True)
+              f"data        {args.dataset}: {len(subject.data):,} unseen texts, fingerprint {identity['data']}, "
+              f"tokenizer {identity['tokenizer']}\ncommit      {identity['commit']}, seed {args.seed}", flush=True)
         results, options = {}, {}
         found = check_overlap(subject)
         for name, function in functions.items():

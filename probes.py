@@ -28,6 +28,7 @@ from evaluate import (
     score,
     share,
 )
+from wheeler_cpu import frame_image
 from wheeler_memory import WheelerMemory
 
 # Words that a child's story can swap without a change of meaning, both ways.
@@ -42,8 +43,8 @@ SYNONYMS = {a: b for pair in """big large; little small; happy glad; sad unhappy
 # Sentences with two free words, for arithmetic: all pairs of words are tried in both.
 FRAMES = ("Once upon a time there was a {} {}.", "The {} {} went to the park.", "Tom saw a {} {} in the garden.",
           "Lily loved her {} {} very much.")
-FIRST = ("big", "red", "little", "happy", "old")
-SECOND = ("dog", "cat", "bird", "car", "tree")
+FIRST = ("big", "red", "very old", "happy")                                   # "very old" shifts what follows
+SECOND = ("dog", "cat", "ice cream truck", "tree")
 
 
 def paraphrase(text: str) -> tuple[str, int]:
@@ -110,25 +111,42 @@ def space(subject: Subject, num_samples: int = 2, length: int = 64, square: int 
               f"{len(texts[0])} tokens: " + ", ".join(
                   f"{key.replace('_', ' ')} {value:.1%}" if key != "tokens_lost_a_carrying_square" else
                   f"{key.replace('_', ' ')} {value:.2f}" for key, value in row.items() if isinstance(value, float)))
-    say = [subject.say([[token]])[0].strip() or "␣" for token in texts[0][:-1]] + ["⟨end⟩"]
-    figure = new_figure(0.95 * side + 1 if side > 8 else 9, 1.2 * side + 1.5 if side > 8 else 10)
-    axes, most = figure.subplots(2, 1), max(1, *(int(lost_of[x][0].sum(1).max()) for x in lost_of))
-    for axis, latent in zip(axes, lost_of, strict=True):
-        lost = lost_of[latent][0]
-        axis.imshow(lost.sum(1).reshape(side, side), cmap="YlGnBu", vmin=0, vmax=1.6 * most, aspect="auto")
-        for k in range(side * side):
-            words = [say[t] for t in np.flatnonzero(lost[k])]
-            label = "\n".join(words[:3] + [f"+{len(words) - 3}"] * (len(words) > 3))
-            axis.text(k % side, k // side, label.replace("$", r"\$"), ha="center", va="center", fontsize=8)
-        axis.set(title=f"{latent}: words lost when a square of {square} x {square} cells is hidden", xticks=[],
-                 yticks=[])
-        axis.set_xticks(np.arange(side - 1) + 0.5, minor=True)
-        axis.set_yticks(np.arange(side - 1) + 0.5, minor=True)
-        axis.grid(which="minor", color="0.8", lw=0.5)
-        axis.tick_params(which="minor", length=0)
-    axes[1].set_xlabel(textwrap.fill(subject.say(texts[:1])[0].replace("\n", " ").replace("$", r"\$"), 16 * side // 2))
-    save_figure(figure, output_dir, "space", dpi=70)
+    plot_space(subject, texts[0], {name: lost[0] for name, lost in lost_of.items()}, square, output_dir)
     return result
+
+
+@torch.no_grad()
+def plot_space(subject: Subject, ids: list[int], lost: dict[str, np.ndarray], square: int, output_dir: str) -> None:
+    """The grid (its cells' first three principal components as colours) and the frame of a text, each square with the
+    words that are lost with it. lost: name -> (squares, tokens) bool. Rows of squares that carry nothing are cut off
+    at the bottom."""
+    side = subject.model.config.grid_size // square
+    words = [subject.say([[token]])[0].strip() or "␣" for token in ids[:-1]] + ["(end)"]
+    grid = subject.model.encode(torch.tensor([ids], device=subject.device))
+    cells = grid[0].flatten(0, 1).double().cpu()
+    cells = (cells - cells.mean(0)) @ torch.linalg.eigh(torch.cov(cells.T))[1][:, -3:]
+    low, high = torch.quantile(cells, torch.tensor([0.02, 0.98]).double(), dim=0)
+    colours = ((cells - low) / (high - low).clamp(min=1e-9)).clamp(0, 1).reshape(*grid.shape[1:3], 3).numpy()
+    pictures = {"grid": colours, "frame": np.asarray(frame_image(
+        subject.model.get_grid_as_image(grid)[0].cpu().numpy(), scale=1).convert("RGB"))}
+    carrying = [int(np.flatnonzero(x.any(1)).max(initial=0)) // side + 1 for x in lost.values()]
+    shown = min(side, max(carrying) + 1)
+    figure = new_figure(max(7.0, 0.9 * side), 2 * (0.6 + shown * max(7.0, 0.9 * side) / side * 0.6) + 0.8)
+    axes = figure.subplots(2, 1)
+    for axis, (name, missing) in zip(axes, lost.items(), strict=True):
+        axis.imshow(pictures[name], extent=(0, side, side, 0), aspect="auto", interpolation="nearest")
+        for k in np.flatnonzero(missing.any(1)):
+            gone = [words[t] for t in np.flatnonzero(missing[k])]
+            label = "\n".join(gone[:4] + [f"+{len(gone) - 4}"] * (len(gone) > 4)).replace("$", r"\$")
+            axis.text(k % side + 0.5, k // side + 0.5, label, ha="center", va="center", fontsize=9,
+                      bbox={"boxstyle": "round,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.8})
+        axis.set(title=f"{name}: words lost when a square of {square} x {square} cells is hidden" + (
+            f" (the {side - shown} rows of squares below carry nothing)" if shown < side else ""),
+            xticks=range(side + 1), yticks=range(shown + 1), ylim=(shown, 0), xticklabels=[], yticklabels=[])
+        axis.grid(color="white", lw=1)
+        axis.tick_params(length=0)
+    axes[1].set_xlabel(textwrap.fill(" ".join(subject.say([ids])[0].split()).replace("$", r"\$"), 150))
+    save_figure(figure, output_dir, "space", dpi=80)
 
 
 # ---- recall ---------------------------------------------------------------------------------------------------------
@@ -311,17 +329,21 @@ def geometry(subject: Subject, num_samples: int = 32, length: int = 32, batch_si
     sums = [known[tuple(four[1])] + known[tuple(four[2])] - known[tuple(four[0])] for four in rows]
     out = decode(sums, most)
     bits = language_model_bits(subject.model, subject.rows(out), list(range(len(out))), batch_size)
-    row = score([four[3] for four in rows], out)
-    row["copy"] = sum(o in four[:3] for o, four in zip(out, rows, strict=True)) / len(out)
-    row["bits_a_character"] = float(np.mean(bits / np.maximum(1, [len(text) for text in subject.say(out)])))
-    same = [len({len(x) for x in four}) == 1 for four in rows]
-    row["equal_token_counts"] = sum(same) / len(same)
-    result["arithmetic"] = row
-    print(f"arithmetic, {len(rows)} quadruples ({row['equal_token_counts']:.0%} with equal token counts): exact "
-          f"{row['exact_match']:.1%} ({row['interval'][0]:.1%} - {row['interval'][1]:.1%}), a copy of one of the three "
-          f"{row['copy']:.1%}, {row['bits_a_character']:.2f} bits a character")
-    for four, o in list(zip(quadruples, subject.say(out), strict=True))[:2]:
-        print(f"   {four[2]!r} + {four[1]!r} - {four[0]!r} = {o!r}")
+    characters = np.maximum(1, [len(text) for text in subject.say(out)])
+    same = np.array([len({len(x) for x in four}) == 1 for four in rows])
+    print("arithmetic, grid(c) + grid(b) - grid(a):")
+    for name, chosen in (("equal lengths", np.flatnonzero(same)), ("unequal lengths", np.flatnonzero(~same))):
+        if not len(chosen):
+            continue
+        row = score([rows[i][3] for i in chosen], [out[i] for i in chosen])
+        row["copy"] = sum(out[i] in rows[i][:3] for i in chosen) / len(chosen)
+        row["bits_a_character"] = float(np.mean(bits[chosen] / characters[chosen]))
+        result[f"arithmetic/{name}"] = row
+        print(f"   {len(chosen)} quadruples of {name} (tokens): exact {row['exact_match']:.1%} "
+              f"({row['interval'][0]:.1%} - {row['interval'][1]:.1%}), {row['token_accuracy']:.1%} of tokens, copy of "
+              f"a, b or c {row['copy']:.1%}, {row['bits_a_character']:.2f} bits a character; such as")
+        four, said = quadruples[chosen[-1]], subject.say([out[chosen[-1]]])[0]
+        print(f"   {four[2]!r} + {four[1]!r} - {four[0]!r} = {said!r}")
     sys.stdout.flush()
     figure = new_figure(14, 4.6)
     left, right = figure.subplots(1, 2, width_ratios=[1, 1.5])
@@ -334,8 +356,8 @@ def geometry(subject: Subject, num_samples: int = 32, length: int = 32, batch_si
     twin.set(ylabel="bits a character (dotted: of the ends)", ylim=(0, None))
     left.set(xlabel="share of the second text's grid", ylabel="normalised edit distance (10% to 90% of pairs)",
              ylim=(-0.03, 1.03), title=f"{len(pairs)} pairs of unseen texts, {length} tokens")
-    left.legend(loc="center left", fontsize=8)
-    twin.legend(loc="center right", fontsize=8)
+    left.legend(loc="upper left", fontsize=8)
+    twin.legend(loc="upper right", fontsize=8)
     left.grid(alpha=0.3)
     right.axis("off")
     right.set_title("the first pair, decoded (share, bits)")

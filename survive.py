@@ -21,8 +21,8 @@ from evaluate import LENGTHS, Subject, beginnings, collapse, evenly, new_figure,
 from wheeler_code import FrameCode, frame_bits, number_from_frame
 from wheeler_cpu import frame_image
 
-TICKS = (0, 1, 2, 5, 10, 20, 50, None)                                        # None: to the attractor
-BITS = (4, 2, 1)                                                              # a cell, of quantised learned frames
+TICKS = (0, 1, 2, 5, 10, 20, None)                                            # None: to the attractor
+BITS = (2, 1)                                                                 # a cell, of quantised learned frames
 
 
 def disturbances(rng: np.random.Generator) -> dict[str, list[tuple[str, object]]]:
@@ -124,12 +124,14 @@ def disturb(subject: Subject, num_samples: int = 500, length: int = 64, learned_
     axes = figure.subplots(1, 4, sharey=True)
     others = disturbances(np.random.default_rng([seed, 1]))                   # of the learned frames
     for axis, (kind, strengths) in zip(axes, disturbances(rng).items(), strict=True):
-        curves = {code_name + when: [] for code_name in written for when in ("read at once", "after the collapse")}
+        whens = ("read at once", "after the collapse")
+        curves = {code_name + when: [] for code_name in written for when in whens}
+        curves |= {"learned, " + when: [] for when in whens[: 1 + subject.has_attractor_path] if some}
         for (strength, damage), (_, other) in zip(tqdm(strengths, desc=kind, leave=False), others[kind], strict=True):
             damaged = {code_name: damage(frames, strength) for code_name, (frames, _) in written.items()}
             versions = [(frames, given) for code_name, (frames, _) in written.items()
                         for given in (damaged[code_name], collapse(damaged[code_name]))]
-            for name, (frames, given) in zip(curves, versions, strict=True):
+            for name, (frames, given) in zip(curves, versions, strict=False):
                 numbers = [code.hold(frame)[0] for frame in given]
                 hits = [number in intervals[-1] for number, intervals in zip(numbers, nested, strict=True)]
                 bits = [max(i.spent() for i in intervals[:-1] if number in i)
@@ -151,7 +153,7 @@ def disturb(subject: Subject, num_samples: int = 500, length: int = 64, learned_
                     row = score(some, subject.read_frames(frames, length, batch_size, desc=name))
                     row["cells_wrong"] = float(np.mean((frames < 0) != (learned < 0)))
                     result[f"{kind} {strength}, {name}"] = row
-                    curves.setdefault(name, []).append(row)
+                    curves[name].append(row)
         for name, rows in curves.items():
             style, color = "--" if name.endswith("once") else "-", {"r": "C1", "l": "C2"}.get(name[0], "C0")
             axis.plot([s for s, _ in strengths], [r["exact_match"] for r in rows], "o" + style, label=name, color=color)
@@ -176,7 +178,7 @@ def disturb(subject: Subject, num_samples: int = 500, length: int = 64, learned_
 
 def ticks(subject: Subject, num_samples: int = 500, length: int = 64, batch_size: int = 64,
           output_dir: str = "assets") -> dict:
-    """Exact match against the number of ticks, learned and code frames; learned frames at 4, 2 and 1 bits a cell.
+    """Exact match against the number of ticks, learned and code frames; learned frames at 2 and 1 bits a cell.
     Nothing is drawn at random."""
     texts, result, code = subject.beginnings(length, num_samples), {}, subject.code
     length = len(texts[0])
