@@ -719,7 +719,9 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
         tokens[:, 0] = start
         done = torch.zeros(len(grid), dtype=torch.bool, device=grid.device)
         if use_cache:
-            context, caches = self.decoder.context(latents), self.decoder.new_caches(len(grid), max_length)
+            # In rows, not as views of (B, N, D): one query reads them twice as fast, at every token.
+            context = [(k.contiguous(), v.contiguous(), code) for k, v, code in self.decoder.context(latents)]
+            caches = self.decoder.new_caches(len(grid), max_length)
         with column_major(self.decoder, self.encoder.embedding):
             for t in range(max_length):
                 if use_cache:

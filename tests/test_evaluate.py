@@ -3,13 +3,37 @@
 import json
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 import evaluate
 from data import build_dataset
-from evaluate import check_device, collapse, probe_texts, reconstruct, score, teacher_forced, wilson_interval
+from evaluate import (
+    Subject,
+    TokenRows,
+    beginnings,
+    blank_prediction,
+    check_device,
+    collapse,
+    compare,
+    evenly,
+    hash_frames,
+    language_model_bits,
+    lookups,
+    measure,
+    nearest_by_words,
+    overlap,
+    probe_texts,
+    reconstruct,
+    reconstruct_code,
+    score,
+    share,
+    teacher_forced,
+    text_scores,
+    wilson_interval,
+)
 from models import WheelerConfig, WheelerTextAutoencoder
 from sample_corpus import stories
 from tokenizer import train_tokenizer
@@ -61,6 +85,48 @@ def test_score_of_a_hand_computed_case():
     assert score([(5, 1)], [[5, 1]])["exact_match"] == 1.0
     with pytest.raises(ValueError):
         score(references, predictions[:3])
+
+
+def test_share_of_a_hand_computed_case():
+    assert share([True, False, True, True], "recall_at_1") == {
+        "recall_at_1": 0.75, "interval": wilson_interval(3, 4), "n": 4}
+
+
+def test_edit_distance_and_bleu_of_hand_computed_cases():
+    result = text_scores(["the cat", "abcd", "", "a"], ["the cat", "abxd", "", "bcde"])
+    assert result["edit_distance"] == pytest.approx((0 + 1 / 4 + 0 + 1) / 4)  # of the longer text's characters
+    one = text_scores(["the big cat sat on the mat"], ["the big cat sat on a mat"])
+    # 6 of 7, 4 of 6, 3 of 5 and 2 of 4 n-grams are right, the lengths are equal: geometric mean
+    assert one["bleu"] == pytest.approx(100 * (6 / 7 * 4 / 6 * 3 / 5 * 2 / 4) ** 0.25)
+    assert one["bleu_signature"].startswith("nrefs:1|case:mixed") and "version:" in one["bleu_signature"]
+    assert text_scores(["a b c d e"], ["a b c d e"])["bleu"] == pytest.approx(100)
+
+
+def test_bits_retained_count_only_what_came_back(tokenizer):
+    a, b = tokenizer("A cat sat.")["input_ids"], tokenizer("A dog ran.")["input_ids"]
+    result = measure([a, b], [a, a], tokenizer, np.array([10.0, 30.0]))
+    assert (result["text_bits"], result["bits_retained"], result["exact_match"]) == (20, 5, 0.5)
+
+
+def test_beginnings_end_with_the_end_token():
+    data = TokenRows([range(10, 12), range(20, 29), range(30, 35)], (0, 1, 2))
+    assert beginnings(data, 4, 5) == [[20, 21, 22, 1], [30, 31, 32, 1]]
+    assert beginnings(data, 4, 1) == [[20, 21, 22, 1]] and beginnings(data, 10, 5) == []
+    assert evenly(10, 3).tolist() == [0, 4, 9] and evenly(4, -1).tolist() == evenly(4, 9).tolist() == [0, 1, 2, 3]
+
+
+def test_token_rows_batch_like_a_data_set(data):
+    rows = TokenRows([data[i].tolist() for i in range(9)], data.special_ids)
+    for mine, theirs in zip(rows.batch([3, 7, 1]), data.batch([3, 7, 1], int(rows.lengths[[3, 7, 1]].max()))):
+        assert torch.equal(mine, theirs)
+
+
+def test_collapse_takes_arrays_and_tensors_and_counts_ticks():
+    frames = np.random.default_rng(0).uniform(-1, 1, (2, 16, 16)).astype(np.float32)
+    assert collapse(frames, 0) is frames
+    assert (collapse(frames, 1) != frames).any() and isinstance(collapse(frames, 1), np.ndarray)
+    assert (collapse(collapse(frames, 2), 3) == collapse(frames, 5)).all()
+    assert torch.equal(collapse(torch.from_numpy(frames)), torch.from_numpy(collapse(frames)))
 
 
 class Echo:
@@ -120,6 +186,15 @@ def test_teacher_forced_equals_a_plain_loop_without_padding(model, data, path):
         assert result["teacher_forced_token_accuracy"] == right / count
 
 
+def test_language_model_bits_are_the_blank_loss_of_each_text(model, data):
+    indices = [9, 0, 8, 17, 0]
+    bits = language_model_bits(model, data, indices, batch_size=2)
+    for i, value in zip(indices, bits, strict=True):
+        loss = teacher_forced(model, data, [i], "blank")["teacher_forced_loss"]
+        assert value == pytest.approx(loss * len(data[i]) / np.log(2), rel=1e-4)
+    assert bits[1] == pytest.approx(bits[4])
+
+
 def test_probe_texts_are_seeded_and_of_their_kind():
     for kind in ("random", "unusual"):
         texts = probe_texts(kind, 30, STORIES)
@@ -141,6 +216,29 @@ def test_check_device():
             check_device(name)
 
 
+def test_hash_frames_are_those_of_the_public_store():
+    """Uniform in [-1, 1], PCG64, seeded with the first 8 bytes of the sha256, big end first."""
+    frame = hash_frames(["Once upon a time"], 4, 4)[0]
+    assert frame.dtype == np.float32 and (hash_frames(["x", "Once upon a time"], 4, 4)[1] == frame).all()
+    rng = np.random.Generator(np.random.PCG64(0xE286222C229EC73B))            # sha256sum of it begins so
+    assert (frame == rng.uniform(-1, 1, (4, 4)).astype(np.float32)).all()
+
+
+def test_nearest_by_words():
+    memories = ["a cat sat on a mat", "the dog ran home", "the bird flew away"]
+    assert nearest_by_words(["my bird flew", "one dog", "mat cat"], memories) == [2, 1, 0]
+
+
+def test_overlap_finds_exact_and_near_duplicates():
+    words = [f"w{i}" for i in range(400)]
+    training = [" ".join(words[i : i + 20]) for i in range(0, 400, 20)]
+    texts = ["  W0 " + " ".join(words[1:20]),                                 # exact but for blanks and case
+             " ".join(words[20:35] + ["other", "end", "of", "it", "all"]),    # 11 of 16 runs of five
+             " ".join(words[40:48] + [f"x{i}" for i in range(12)]),           # 4 of 16
+             "w60 w61", "something else that never stood anywhere in there"]
+    assert overlap(texts, training) == {"n": 5, "training_texts": 20, "exact": 1, "near": 1}
+
+
 @pytest.fixture(scope="module")
 def files(model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
@@ -151,36 +249,145 @@ def files(model, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def subject(files):
+    return Subject(files / "best.pt", str(files), cache_dir=files / "cache", device="cpu")
+
+
+def test_controls_do_not_score(subject):
+    texts = [subject.data[i].tolist() for i in range(9)]
+    for path in ("grid", "frame", "code"):
+        assert texts.count(blank_prediction(subject, path)) == 0
+    answers = lookups(subject, texts, lookup_samples=5)
+    assert len(answers) == 3 and all(len(rows) == 9 for rows in answers.values())
+    frames, words, hashes = (score(texts, rows)["exact_match"] for rows in answers.values())
+    assert words == hashes == 1.0                      # these texts do stand in the training set, so a lookup has them
+    assert frames < 1.0                                                       # of which only five are looked at
+    strange = subject.tokens(probe_texts("unusual", 9, STORIES))
+    assert all(score(strange, rows)["exact_match"] == 0 for rows in lookups(subject, strange, 5).values())
+
+
+def test_shuffled_latents_read_as_shuffled_texts(subject):
+    """What section text takes for granted: reading looks at the latent alone."""
+    rows = subject.rows([subject.data[i].tolist() for i in range(9)])
+    read = reconstruct(subject.model, rows, list(range(9)))[1]
+    ids, mask = rows.batch(range(9))
+    shuffled = subject.model.decode(subject.model.encode(ids, mask).roll(1, 0), return_ids=True)
+    assert [[*row, 1][:16] for row in shuffled] == read[-1:] + read[:-1]
+
+
+def test_reconstruct_code_says_what_does_not_fit(subject):
+    texts = [subject.data[i].tolist()[-2:] for i in range(3)] + [list(range(30, 45)) + [1]]
+    predictions, fits = reconstruct_code(subject.code, texts)                 # 8 x 8 cells hold 10 bits
+    assert not any(fits) and not any(p == t for p, t in zip(predictions, texts, strict=True))
+
+
+def test_a_subject_knows_its_paths(subject, files):
+    assert subject.paths == ("grid", "frame", "code") and not subject.has_attractor_path
+    torch.save(torch.load(files / "best.pt") | {"training": {"flags": {"attractor_share": 0.5}, "step": 3}},
+               files / "attractor.pt")
+    other = Subject(files / "attractor.pt", str(files), cache_dir=files / "cache", device="cpu")
+    assert other.paths == ("grid", "frame", "attractor", "code")
+    mine, theirs = subject.identity(), other.identity()
+    assert mine["data"] == theirs["data"] and mine["checkpoint_sha256"] != theirs["checkpoint_sha256"]
+    assert theirs["step"] == 3
+
+
 def run(files, *flags):
     return evaluate.main(["--dataset", str(files), "--cache_dir", str(files / "cache"), "--device", "cpu",
-                          "--checkpoint", str(files / "best.pt"), *flags])
+                          "--checkpoint", str(files / "best.pt"), "--output_dir", str(files / "figures"), *flags])
+
+
+def last_line(capsys):
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
 
 
 def test_command_ends_in_one_json_line(files, capsys):
-    assert run(files, "--num_samples", "6") == 0
-    first = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert set(first["results"]) == {f"{kind}/{path}" for kind in evaluate.TEXTS for path in evaluate.PATHS[:2]}
-    assert all(r["n"] == 6 for r in first["results"].values())
-    assert first["results"]["validation/grid"]["exact_match"] > 0.8           # the aligned start copies
-    assert run(files, "--num_samples", "6") == 0
-    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == first
+    assert run(files, "--num_samples", "6", "--lookup_samples", "5") == 0
+    out = capsys.readouterr().out
+    first = json.loads(out.splitlines()[-1])
+    result = first["results"]["text"]
+    assert set(result["texts"]) == {f"{kind}/{path}" for kind in evaluate.TEXTS for path in ("grid", "frame", "code")}
+    assert all(r["n"] == 6 for name, r in result["texts"].items() if not name.startswith("beginnings"))
+    assert result["texts"]["validation/grid"]["exact_match"] > 0.8            # the aligned start copies
+    assert result["texts"]["validation/grid"]["teacher_forced_token_accuracy"] > 0.8
+    for name, row in result["controls"].items():
+        assert row["exact_match"] == 0 or "nearest" in name or "lookup" in name, name
+    for name, row in result["texts"].items():
+        parts = [r for key, r in result["by_length"].items() if key.startswith(name + "/")]
+        assert sum(r["n"] for r in parts) == row["n"]
+        assert sum(r["n"] * r["exact_match"] for r in parts) == pytest.approx(row["n"] * row["exact_match"])
+    assert "warning     9 exact and 0 near duplicates" in out                 # the validation texts are training texts
+    assert first["overlap"]["exact"] == 9 and len(first["identity"]["checkpoint_sha256"]) == 16
+    assert (files / "figures" / "evaluate_text.png").stat().st_size > 10_000
+    assert run(files, "text", "--num_samples", "6", "--lookup_samples", "5") == 0
+    assert last_line(capsys) == first
 
 
 def test_num_samples_all_or_more_than_there_are(files, capsys):
     for n in ("-1", "1000"):
-        assert run(files, "--num_samples", n, "--texts", "validation", "--paths", "grid") == 0
-        assert json.loads(capsys.readouterr().out.splitlines()[-1])["results"]["validation/grid"]["n"] == 9
+        assert run(files, "--num_samples", n, "--texts", "validation", "--paths", "grid", "--lookup_samples", "1") == 0
+        assert last_line(capsys)["results"]["text"]["texts"]["validation/grid"]["n"] == 9
+
+
+@pytest.fixture(scope="module")
+def results(files, tmp_path_factory):
+    """Two results of the same protocol, as files with more than the JSON line in them."""
+    folder = tmp_path_factory.mktemp("results")
+    identity = {"data": "d", "tokenizer": "t", "long_texts": "cut", "max_seq_len": 16, "checkpoint": "a.pt",
+                "checkpoint_sha256": "c", "step": 1, "commit": "x"}
+    for name, hits, changes in (("a", 9, {}), ("b", 1, {}), ("data", 1, {"data": "e"}), ("tok", 1, {"tokenizer": "u"})):
+        rows = {"text": {"texts": {"validation/grid": share([True] * hits + [False] * (10 - hits))}}}
+        line = {"identity": identity | changes, "options": {"text.num_samples": 10, "text.batch_size": hits},
+                "results": rows}
+        (folder / name).write_text("a table\n" + json.dumps(line) + "\n")
+    line["options"]["text.num_samples"], line["identity"] = 11, identity
+    (folder / "n").write_text(json.dumps(line))
+    return folder
+
+
+def test_compare_prints_results_side_by_side(results, capsys):
+    assert compare([str(results / "a"), str(results / "b")]) == {"text/texts/validation/grid": [0.9, 0.1]}
+    out = capsys.readouterr().out
+    assert "90.00%" in out and "10.00%" in out and "intervals apart" in out
+    assert evaluate.main(["--compare", str(results / "a"), str(results / "a")]) == 0
+    assert "apart" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("other, message", [("data", "data is d and e"), ("tok", "tokenizer is t and u"),
+                                            ("n", "text.num_samples is 10 and 11"), ("missing", "missing")])
+def test_compare_refuses_unlike_things(results, capsys, other, message):
+    assert evaluate.main(["--compare", str(results / "a"), str(results / other)]) == 2
+    out = capsys.readouterr()
+    assert message in out.err and out.err.count("\n") == 1 and not out.out
+
+
+def test_compare_refuses_what_is_no_result(files, results, capsys):
+    assert evaluate.main(["--compare", str(results / "a"), str(files / "train.txt")]) == 2
+    assert "not a result of evaluate.py" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("flags, message", [
     (("--num_samples", "0"), "--num_samples 0"), (("--batch_size", "0"), "--batch_size 0"),
     (("--seed", "-1"), "--seed -1"), (("--device", "nonsense"), "--device nonsense"),
     (("--checkpoint", "nowhere.pt"), "nowhere.pt"), (("--dataset", "nowhere.txt"), "nowhere.txt"),
+    (("lenghts",), "no section 'lenghts'"), (("text", "--length", "8"), "--length means nothing to text"),
+    (("--lookup_samples", "0"), "--lookup_samples 0"), (("lengths", "--lengths", "17"), "max_seq_len = 16, not 17"),
+    (("disturb", "--length", "1"), "--length 1"), (("space", "--square", "3"), "--square 3"),
+    (("recall", "--memories", "4", "99999"), "--memories 99999"),
+    (("--output_dir", "/dev/null/x"), "--output_dir /dev/null/x"),
 ])
 def test_bad_flags_give_one_line(files, capsys, flags, message):
     assert run(files, *flags) == 2
+    error = capsys.readouterr().err.replace("\r", "\n").strip().splitlines()
+    assert message in error[-1] and sum("evaluate.py:" in line for line in error) == 1
+
+
+def test_flags_that_the_parser_refuses_give_one_line(capsys):
+    with pytest.raises(SystemExit) as stop:
+        evaluate.main(["--num_samples", "many"])
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and message in error
+    assert stop.value.code == 2 and error.count("\n") == 1 and "many" in error
 
 
 def test_checkpoint_without_tokenizer_is_named(files, capsys):

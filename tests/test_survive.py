@@ -1,11 +1,12 @@
-"""survive.py: the disturbances, and each section end to end on a tiny model."""
+"""survive.py and probes.py: the disturbances, paraphrases, and each section end to end on a tiny model."""
 
-import json
 
 import numpy as np
 import pytest
 import torch
 
+import evaluate
+import probes
 import survive
 from models import WheelerConfig, WheelerTextAutoencoder
 from sample_corpus import stories
@@ -23,11 +24,13 @@ def checkpoint(tmp_path_factory):
     return folder
 
 
-def run(folder, capsys, *words):
-    code = survive.main([*words, "--checkpoint", str(folder / "a.pt"), "--dataset", "sample", "--cache_dir",
-                         str(folder / "cache"), "--output_dir", str(folder), "--num_samples", "9"])
-    out = capsys.readouterr()
-    return code, (json.loads(out.out.splitlines()[-1])["result"] if code == 0 else out.err)
+@pytest.fixture(scope="module")
+def subject(checkpoint):
+    return evaluate.Subject(checkpoint / "a.pt", "sample", cache_dir=checkpoint / "cache", device="cpu")
+
+
+def figure(folder, name):
+    return (folder / f"{name}.png").stat().st_size > 10_000
 
 
 def test_disturbances_do_what_they_say():
@@ -51,20 +54,9 @@ def test_disturbances_do_what_they_say():
     assert (frames == np.sign(frames)).all()
 
 
-def test_beginnings_end_with_the_end_token(checkpoint, capsys):
-    class Data:
-        lengths, special_ids = np.array([3, 9, 5]), (0, 1, 2)
-        rows = [np.arange(10, 12), np.arange(20, 29), np.arange(30, 35)]
-
-        def __getitem__(self, i):
-            return self.rows[i]
-
-    assert survive.beginnings(Data(), 4, 5) == [[20, 21, 22, 1], [30, 31, 32, 1]]
-
-
-def test_lengths(checkpoint, capsys):
-    code, result = run(checkpoint, capsys, "lengths", "--lengths", "4", "8")
-    assert code == 0 and (checkpoint / "survive_lengths.png").stat().st_size > 10_000
+def test_lengths(subject, checkpoint):
+    result = survive.lengths(subject, (4, 8), num_samples=9, output_dir=checkpoint)
+    assert figure(checkpoint, "survive_lengths")
     row = result["32/4"]["read"]
     assert set(result) == {"32/4", "32/8"}                                    # no story is as short as 16 tokens
     assert row["attractor"]["exact_match"] == row["noise 0.5, then attractor"]["exact_match"] == 1
@@ -72,29 +64,91 @@ def test_lengths(checkpoint, capsys):
     assert row["control: shuffled frames"]["exact_match"] < 0.5               # stories may begin alike
 
 
-def test_disturb(checkpoint, capsys):
-    code, result = run(checkpoint, capsys, "disturb", "--length", "8")
-    assert code == 0 and (checkpoint / "survive_disturb.png").stat().st_size > 10_000
+def test_disturb(subject, checkpoint):
+    result = survive.disturb(subject, num_samples=9, length=8, learned_samples=4, output_dir=checkpoint)
+    assert figure(checkpoint, "survive_disturb")
     for when in ("read at once", "after the collapse"):
         assert result[f"uniform noise, amplitude 0.9, {when}"]["exact_match"] == 1
         assert result[f"flipped signs, share of the cells 0.1, {when}"]["exact_match"] < 0.5
     assert result["uniform noise, amplitude 0.9, after the collapse"]["cells_wrong"] == 0
     kept = [result[f"erased square, share of the area {a}, read at once"]["retained_bits"] for a in (0.05, 0.5)]
     assert kept[0] > kept[1]
+    learned = result["uniform noise, amplitude 0.1, learned, read at once"]
+    assert learned["n"] == 4 and learned["exact_match"] > 0.5 and learned["cells_wrong"] < 0.05
+    assert not any("learned, after" in name for name in result)               # not trained for it
 
 
-def test_ticks_and_picture(checkpoint, capsys):
-    code, result = run(checkpoint, capsys, "ticks", "--length", "8")
-    assert code == 0 and (checkpoint / "survive_ticks.png").stat().st_size > 10_000
+def test_disturb_reads_the_attractor_where_it_was_trained(subject, checkpoint, monkeypatch):
+    monkeypatch.setitem(subject.flags, "attractor_share", 0.5)
+    result = survive.disturb(subject, num_samples=2, length=4, learned_samples=2, output_dir=checkpoint)
+    assert result["Gaussian noise, sigma 0.1, learned, after the collapse"]["cells_wrong"] > 0.01
+
+
+def test_ticks_and_picture(subject, checkpoint):
+    result = survive.ticks(subject, num_samples=9, length=8, output_dir=checkpoint)
+    assert figure(checkpoint, "survive_ticks")
     assert result["learned, 0 ticks"]["exact_match"] == result["learned, 1 bits a cell"]["exact_match"] == 1
     assert result["code, attractor"]["exact_match"] == 1 > result["learned, attractor"]["exact_match"]
-    assert run(checkpoint, capsys, "picture", "--length", "8") == (0, {"same": [True] * 3})
-    assert (checkpoint / "survive_picture.png").stat().st_size > 10_000
+    assert survive.picture(subject, length=8, output_dir=checkpoint) == {"same": [True] * 3}
+    assert figure(checkpoint, "survive_picture")
 
 
-@pytest.mark.parametrize("words, message", [
-    (["lengths", "--lengths", "17"], "max_seq_len = 16, not 17"), (["disturb", "--length", "1"], "not 1"),
-])
-def test_bad_input(checkpoint, capsys, words, message):
-    code, error = run(checkpoint, capsys, *words)
-    assert code == 2 and message in error and error.count("\n") == 1
+def test_equal_frames_are_read_once(subject):
+    frames = subject.frames(subject.beginnings(8, 3))[[0, 1, 0, 2, 1]]
+    known, seen = {}, []
+    decode = subject.model.decode
+    subject.model.decode = lambda grid, **more: seen.append(len(grid)) or decode(grid, **more)
+    try:
+        rows = subject.read_frames(frames, 8, 2, known)
+        assert rows == [rows[0], rows[1], rows[0], rows[3], rows[1]] and rows[0] != rows[3]
+        assert subject.read_frames(frames[:2], 8, 2, known) == rows[:2] and seen == [2, 1]
+    finally:
+        del subject.model.decode
+
+
+# ---- probes ---------------------------------------------------------------------------------------------------------
+
+
+def test_paraphrase_swaps_known_words_and_keeps_capitals():
+    assert probes.paraphrase("Big dogs said: the house is big!") == ("Large dogs told: the home is large!", 4)
+    assert probes.paraphrase("Nothing here.") == ("Nothing here.", 0)
+    back = probes.paraphrase(probes.paraphrase("A happy mom.")[0])[0]
+    assert back == "A happy mom."
+
+
+def test_occlude_hides_one_square():
+    latent = torch.ones(8, 8, 3)
+    out = probes.occlude(latent, 5, 2)                                        # 4 squares a row: row 1, column 1
+    assert (out[2:4, 2:4] == 0).all() and out.sum() == 3 * (64 - 4) and latent.min() == 1
+
+
+def test_space_finds_the_patch_of_every_token(subject, checkpoint):
+    result = probes.space(subject, num_samples=2, length=6, output_dir=checkpoint)
+    assert figure(checkpoint, "space")
+    for row in result.values():                                               # the aligned start: token t in patch t
+        assert row["tokens_lost_with_their_own_patch"] == row["tokens_lost_by_one_square_alone"] == 1
+        assert row["squares_that_carry"] == 6 / 16 and row["tokens_lost_a_carrying_square"] == 1
+
+
+def test_recall_against_its_baselines(subject, checkpoint):
+    result = probes.recall(subject, (4, 12), num_samples=6, length=12, output_dir=checkpoint)
+    assert figure(checkpoint, "recall")
+    assert result == probes.recall(subject, (4, 12), num_samples=6, length=12, output_dir=checkpoint)
+    for n in (4, 12):
+        row = result[f"{n}/code/noisy frame"]
+        assert row["n"] == min(n, 6) and row["recall_at_1"] == row["exact_decode"]["exact_match"] == 1
+        assert result[f"{n}/TF-IDF/first half"]["recall_at_1"] > 0.5          # half the words are there
+        assert f"{n}/TF-IDF/noisy frame" not in result and "exact_decode" not in result[f"{n}/hash/noisy frame"]
+    assert result["12/hash/first half"]["recall_at_1"] < 0.6                  # a hash knows nothing of a part
+    assert result["12/learned/first half"]["recall_at_1"] > result["12/hash/first half"]["recall_at_1"]
+
+
+def test_geometry_runs_from_one_text_to_the_other(subject, checkpoint):
+    result = probes.geometry(subject, num_samples=3, length=8, output_dir=checkpoint)
+    assert figure(checkpoint, "geometry")
+    first, middle, last = (result[f"interpolation/{t}"] for t in ("0.0", "0.5", "1.0"))
+    assert first["exact_match"] == last["exact_match"] == 1 and middle["exact_match"] < 1
+    assert first["distance_to_first"] == last["distance_to_second"] == 0
+    assert first["distance_to_second"] == pytest.approx(last["distance_to_first"]) and first["distance_to_second"] > 0.2
+    equal, unequal = result["arithmetic/equal lengths"], result["arithmetic/unequal lengths"]
+    assert equal["token_accuracy"] > 0.7 > unequal["token_accuracy"]          # position by position
