@@ -312,16 +312,17 @@ def gflop_by_part(model):
 
 
 def gflop(model, frame=False):
-    """GFLOP of forward and backward for one sample of max_seq_len tokens, attention as plain matrix products: counted,
-    not run, on tensors without data. frame: decoded from the frame."""
+    """GFLOP of forward and backward for one sample of max_seq_len tokens, attention as plain matrix products: counted
+    on tensors without data, where the model allows that. frame: decoded from the frame."""
     import copy
 
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
-    rows, model = 4, copy.deepcopy(model).to("meta")
+    device = getattr(model, "counting_device", "meta")
+    rows, model = 4, copy.deepcopy(model).to(device)  # a few, since positional codes are computed once a batch
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        training_step(model, random_ids(model.config, rows).to("meta"), rows if frame else 0)
+        training_step(model, random_ids(model.config, rows).to(device), rows if frame else 0)
     return counter.get_total_flops() / rows / 1e9
 
 
@@ -411,18 +412,19 @@ def measure_step(name, config, rows, args, threads, with_rate=True):
     device, dtype, autocast = _precision(args)
     before = peak_gib(device)
     network = build(name, config).to(device).train()
-    count, parameters = lambda frame: gflop(network, frame), sum(p.numel() for p in network.parameters())
-    frame_rows = rows // 2 if name == "ours" else 0
-    flop = (count(False) * (rows - frame_rows) + (count(True) * frame_rows if frame_rows else 0)) / rows
     if args.compile:
         network.compile()
     optimizer = torch.optim.AdamW(network.parameters(), fused=True)
     scaler = torch.amp.GradScaler(device.type) if args.fp16 else None
-    ids = random_ids(config, rows).to(device)
-    step = lambda: training_step(network, ids, frame_rows, optimizer, autocast, scaler)
-    first, seconds = timed(step, device, args.repeats)
-    out = {"parameters": parameters, "gflop_a_text": flop, "s_first": first, "s_step": seconds,
+    ids, frame_rows = random_ids(config, rows).to(device), rows // 2 if name == "ours" else 0
+    one = lambda: training_step(network, ids, frame_rows, optimizer, autocast, scaler)
+    first, seconds = timed(one, device, args.repeats)
+    out = {"parameters": sum(p.numel() for p in network.parameters()), "s_first": first, "s_step": seconds,
            "gib_peak": peak_gib(device), "gib_before": before}
+    counted = build(name, config)  # another one: the first may be compiled
+    share = frame_rows / rows
+    flop = (1 - share) * gflop(counted) + (share * gflop(counted, frame=True) if share else 0)
+    out["gflop_a_text"] = flop
     if with_rate:
         matmul = matmul_gflop_per_s(device, dtype)
         out |= rates(flop, rows, config.max_seq_len, seconds, matmul) | {"matmul_gflop_per_s": matmul}
@@ -669,15 +671,19 @@ def quality(args):
         different = [key for key in settings if stored["settings"].get(key) != settings[key]]
         raise ValueError(f"--results {path} holds runs with another {', '.join(different)}: name another file")
     stored = stored or {"settings": settings, "runs": {}}
+
+    def keep(run):
+        stored["runs"][f"{run['task']}: {run['name']}, lr {run['lr']:g}"] = run | {"machine": where}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_suffix(".tmp").write_text(json.dumps(stored))
+        os.replace(path.with_suffix(".tmp"), path)
+
+    where = machine()
     for name in () if args.draw else args.competitors:
         for lr in args.rates or ([3e-4] if name == "ours" and args.task == "copy" else [3e-4, 1e-3]):
             shares = {"frame_share": 0.375, "blank_share": 0.25} if name == "ours" else {}  # as train.py has it
-            run = race(name, config, data, unseen, chosen, lr, args.limit, args.eval_every or args.limit / 8,
-                       batch_size, args.warmup_steps, args.task, seed=args.seed, device=device, progress=say, **shares)
-            stored["runs"][f"{args.task}: {name}, lr {lr:g}"] = run | {"machine": machine()}
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.with_suffix(".tmp").write_text(json.dumps(stored))
-            os.replace(path.with_suffix(".tmp"), path)
+            race(name, config, data, unseen, chosen, lr, args.limit, args.eval_every or args.limit / 8, batch_size,
+                 args.warmup_steps, args.task, seed=args.seed, device=device, progress=say, keep=keep, **shares)
     if not stored["runs"]:
         raise ValueError(f"--results {path} holds no runs to draw")
     summary = quality_table(stored["runs"])

@@ -119,6 +119,8 @@ class HuggingFaceAutoencoder(Peer):
     """Latents: one vector a token, (B, T, width). Width 1.5 d_model and four layers a half are a usual shape at this
     size; the width of the MLPs is what makes the number of parameters come out as `parameters`."""
 
+    counting_device = "cpu"                                                   # its masks are looked at: no meta tensors
+
     def __init__(self, config: WheelerConfig, kind: str, parameters: int):
         super().__init__(config)
         import transformers
@@ -204,15 +206,15 @@ def now(device: str) -> float:
 def race(name: str, config: WheelerConfig, data: TokenDataset, unseen: TokenDataset, indices: list[int], lr: float,
          seconds: float, eval_every: float, batch_size: int = 32, warmup_steps: int = 50, task: str = "copy",
          frame_share: float = 0.0, blank_share: float = 0.0, seed: int = 0, device: str = "cpu",
-         progress=print) -> dict:
+         progress=print, keep=lambda run: None) -> dict:
     """Train competitor `name` for `seconds` of its own clock and read the unseen texts back every `eval_every` of them.
 
     The clock counts the making of the weights and the training steps, not the evaluations. task "copy": the texts come
     back from their latents; "language": from nothing (bits a token as a language model). Rate: linear warm-up, then
     constant, since a limit in seconds does not know its last step. frame_share and blank_share as in train.py.
 
-    Returns {"name", "lr", "parameters", "steps", "curve": [{"seconds", "step", "exact_match", ...}]}. Exact match is
-    free-running greedy; where teacher forcing says that no text can come back, that 0 is taken without decoding.
+    Returns {"name", "lr", "parameters", "steps", "curve": [{"seconds", "step", "exact_match", ...}]}; `keep` is given
+    the same after every reading, so that a run that is stopped is not lost. Exact match is free-running greedy; where teacher forcing says that no text can come back, that 0 is taken without decoding.
     """
     build(name, config)                                                       # imports, which the clock leaves out
     torch.manual_seed(seed)
@@ -224,7 +226,7 @@ def race(name: str, config: WheelerConfig, data: TokenDataset, unseen: TokenData
     if task == "language":
         frame_rows, blank_rows = 0, batch_size
 
-    def read() -> dict:
+    def read() -> None:
         model.eval()
         row = {"seconds": spent, "step": step} | teacher_forced_texts(model, unseen, indices, task == "language")
         if task == "copy":
@@ -237,7 +239,9 @@ def race(name: str, config: WheelerConfig, data: TokenDataset, unseen: TokenData
         exact = f", {row['exact_match']:.1%} exact" if task == "copy" else ""
         progress(f"{task}: {name}, lr {lr:g}: step {step}, {spent:.0f} of {seconds:.0f} s, teacher-forced "
                  f"{row['bits_per_token']:.3f} bits a token, {row['teacher_forced_token_accuracy']:.1%} right{exact}")
-        return row
+        run["curve"].append(row)
+        run["steps"] = step
+        keep(run)
 
     def batches():
         epoch = 0
@@ -249,8 +253,10 @@ def race(name: str, config: WheelerConfig, data: TokenDataset, unseen: TokenData
                 yield stream[i]
             epoch += 1
 
-    step, curve, stream = 0, [], batches()
-    curve.append(read())
+    run = {"name": name, "task": task, "lr": lr, "parameters": sum(p.numel() for p in model.parameters()),
+           "n": len(indices), "curve": []}
+    step, stream = 0, batches()
+    read()
     while spent < seconds:
         ids, mask = (x.to(device) for x in next(stream))
         clock = now(device)
@@ -267,10 +273,9 @@ def race(name: str, config: WheelerConfig, data: TokenDataset, unseen: TokenData
         spent, step = spent + now(device) - clock, step + 1
         if not math.isfinite(loss.item()):
             raise ValueError(f"{name}: the loss is {loss.item()} at step {step}; take a rate below {lr:g}")
-        if spent >= seconds or spent >= eval_every * len(curve):
-            curve.append(read())
-    return {"name": name, "task": task, "lr": lr, "parameters": sum(p.numel() for p in model.parameters()),
-            "steps": step, "limit": seconds, "n": len(indices), "curve": curve}
+        if spent >= seconds or spent >= eval_every * len(run["curve"]):
+            read()
+    return run
 
 
 def seconds_until(curve: list[dict], key: str, level: float) -> float | None:
