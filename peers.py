@@ -214,7 +214,8 @@ def race(name: str, config: WheelerConfig, data: TokenDataset, unseen: TokenData
     constant, since a limit in seconds does not know its last step. frame_share and blank_share as in train.py.
 
     Returns {"name", "lr", "parameters", "steps", "curve": [{"seconds", "step", "exact_match", ...}]}; `keep` is given
-    the same after every reading, so that a run that is stopped is not lost. Exact match is free-running greedy; where teacher forcing says that no text can come back, that 0 is taken without decoding.
+    the same after every reading, so that a run that is stopped is not lost. Exact match is free-running greedy; where
+    teacher forcing says that no text can come back, that 0 is taken without decoding.
     """
     build(name, config)                                                       # imports, which the clock leaves out
     torch.manual_seed(seed)
