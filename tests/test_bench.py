@@ -125,7 +125,7 @@ def test_peers_keep_the_laws_and_learn(name):
         peer(ids, mask, frame_rows=1)
     assert all(len(row) == 8 or config.eos_token_id for row in peer.decode(memory, full_length=True))
     optimizer = torch.optim.AdamW(peer.train().parameters(), lr=3e-3)
-    for _ in range(150):
+    for _ in range(100):
         loss = torch.nn.functional.cross_entropy(peer(ids, mask)[0][mask], ids[mask])
         loss.backward()
         optimizer.step()
@@ -251,7 +251,7 @@ def last_line(capsys):
     return json.loads(capsys.readouterr().out.splitlines()[-1])
 
 
-SMALL = ["--grid_size", "8", "--d_model", "32", "--max_seq_len", "8"]
+SMALL = ["--grid_size", "8", "--d_model", "64", "--max_seq_len", "8"]
 
 
 def test_encode_decode_and_model_sections(capsys):
@@ -278,9 +278,8 @@ def test_step_and_growth_sections(monkeypatch, capsys, tmp_path):
         assert r["mfu"] == pytest.approx(r["gflop_a_text"] * 4 / r["s_step"] / 100)
     args = bench.options(grid_size=8, d_model=32, max_seq_len=8, repeats=1, competitors=["ours", "cells"],
                          output_dir=str(tmp_path), point_limit=1e-6)
-    out = bench.growth(args, {"grid_size": (8, 16), "batch_size": (1, 2)})
-    assert {key: len(points) for key, points in out.items()} == {
-        "ours, grid_size": 1, "cells, grid_size": 1, "ours, batch_size": 1, "cells, batch_size": 1}  # the limit holds
+    out = bench.growth(args, {"grid_size": (8, 16)})
+    assert {key: len(points) for key, points in out.items()} == {"ours, grid_size": 1, "cells, grid_size": 1}  # stopped
     args.point_limit = 60.0
     out = bench.growth(args, {"grid_size": (8, 16)})
     assert [p["at"] for p in out["cells, grid_size"]] == [8, 16]
@@ -304,7 +303,7 @@ def test_quality_gathers_runs_and_draws_them(capsys, tmp_path):
     assert last_line(capsys)["quality"]["summary"]["ours, lr 0.0003"]["ratio_99"] == 1
     assert bench.main([*args, "--competitors", "cells", "--rates", "1e-3"]) == 0
     out = capsys.readouterr()
-    assert re.search(r"not within 0 \(best 0\.0%\)", out.out) and ">= " in out.out and "cells, lr 0.001" in out.err
+    assert re.search(r"not within \d+ \(best 0\.0%\)", out.out) and ">= " in out.out and "cells, lr 0.001" in out.err
     summary = json.loads(out.out.splitlines()[-1])["quality"]["summary"]
     assert summary["cells, lr 0.001"]["lower_bound"] == [True, True]
     stored = json.loads(file.read_text())["runs"]
