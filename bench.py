@@ -758,23 +758,28 @@ def quality_table(runs):
 
 def quality_figure(runs, path):
     """Draw what `quality` gathered to a PNG: exact match and bits a token of copying, bits as a language model."""
-    figure, axes = _figure(1, 3, (13, 3.9))
-    panels = (("copy", "exact_match", "unseen texts, free-running greedy exact match"),
-              ("copy", "bits_per_token", "the same, bits a token, teacher-forced"),
-              ("language", "bits_per_token", "from nothing, bits a token (language model)"))
+    panels = [panel for panel in (
+        ("copy", "exact_match", "unseen texts, free-running greedy exact match"),
+        ("copy", "bits_per_token", "the same, bits a token, teacher-forced"),
+        ("language", "bits_per_token", "from nothing, bits a token (language model)"))
+        if any(run["task"] == panel[0] for run in runs.values())]
+    figure, axes = _figure(1, len(panels), (4.3 * len(panels), 3.9))
     for axis, (task, key, title) in zip(axes[0], panels):
+        best = best_runs(runs, task)
         for run in (r for r in runs.values() if r["task"] == task):
-            best = best_runs(runs, task)[run["name"]] is run
-            axis.plot([row["seconds"] for row in run["curve"]], [row[key] for row in run["curve"]], color=COLORS[
-                run["name"]], ls="-" if best else ":", marker=".", ms=5, lw=1.6 if best else 1,
-                label=f"{LABELS[run['name']]}, rate {run['lr']:g}")
+            first = best[run["name"]] is run
+            axis.plot([row["seconds"] for row in run["curve"]], [row[key] for row in run["curve"]], marker=".", ms=5,
+                      color=COLORS[run["name"]], ls="-" if first else ":", lw=1.6 if first else 1,
+                      label=f"{LABELS[run['name']]}, rate {run['lr']:g}")
         axis.set_title(title, fontsize=10)
         axis.set_xlabel("seconds of training, weights made at 0", fontsize=9)
-    for level in LEVELS:
-        axes[0, 0].axhline(level, color="gray", lw=0.7, ls="--")
-    axes[0, 0].set_ylim(-0.03, 1.05)
-    for axis in axes[0, [1, 2]]:
-        if axis.lines:
+        axis.set_xlim(left=0)
+        if key == "exact_match":
+            for level in LEVELS:
+                axis.axhline(level, color="gray", lw=0.7, ls="--")
+            axis.set_ylim(-0.03, 1.05)
+        else:
+            axis.set_ylim(bottom=-0.3)
             axis.legend(fontsize=7)
     _write(figure, path)
 

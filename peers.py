@@ -217,9 +217,9 @@ def race(name: str, config: WheelerConfig, data: TokenDataset, unseen: TokenData
     the same after every reading, so that a run that is stopped is not lost. Exact match is free-running greedy; where
     teacher forcing says that no text can come back, that 0 is taken without decoding.
     """
-    build(name, config)                                                       # imports, which the clock leaves out
-    torch.manual_seed(seed)
     recipe = SimpleNamespace(lr=lr, warmup_steps=warmup_steps, weight_decay=0.01)
+    make_optimizer(build(name, config), recipe)                               # imports, which the clock leaves out
+    torch.manual_seed(seed)
     clock = now(device)
     model = build(name, config).to(device).train()
     optimizer, spent = make_optimizer(model, recipe), now(device) - clock
