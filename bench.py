@@ -348,20 +348,23 @@ def rates(gflop_a_text, rows, tokens, seconds, matmul):
 
 def timed(function, device, repeats=5, budget=20.0):
     """(seconds of the first call, warm-up and compilation included; best seconds of up to `repeats` more, as many as
-    begin within `budget` seconds, at least one). Waits for the device."""
+    begin within `budget` seconds, at least one). Waits for the device; on a CPU with one thread the seconds are the
+    processor's (peers.now)."""
     import torch
 
-    def once():
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        start = time.perf_counter()
-        function()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return time.perf_counter() - start
+    from peers import now
 
-    first, start, times = once(), time.perf_counter(), []
-    while len(times) < repeats and (not times or time.perf_counter() - start < budget):
+    wait = (lambda: torch.cuda.synchronize(device)) if device.type == "cuda" else lambda: None
+
+    def once():
+        wait()
+        start = now(device.type)
+        function()
+        wait()
+        return now(device.type) - start
+
+    first, times = once(), []
+    while len(times) < repeats and (not times or sum(times) < budget):
         times.append(once())
     return first, min(times)
 

@@ -200,7 +200,7 @@ def teacher_forced_texts(model, data: TokenDataset, indices: list[int], blank: b
 
 def now(device: str) -> float:
     """Seconds. On a CPU with one thread those of the processor, so that other work on the machine does not count."""
-    return time.process_time() if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter()
+    return time.process_time() if device.startswith("cpu") and torch.get_num_threads() == 1 else time.perf_counter()
 
 
 def race(name: str, config: WheelerConfig, data: TokenDataset, unseen: TokenDataset, indices: list[int], lr: float,
@@ -269,7 +269,7 @@ def race(name: str, config: WheelerConfig, data: TokenDataset, unseen: TokenData
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        if device != "cpu":
+        if not device.startswith("cpu"):
             torch.cuda.synchronize(device)
         spent, step = spent + now(device) - clock, step + 1
         if not math.isfinite(loss.item()):
