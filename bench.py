@@ -1,27 +1,34 @@
-"""Speed and cost of Wheeler AI on this machine.
+"""Speed and cost of Wheeler AI on this machine, beside what else one could take (peers.py).
 
-    python bench.py                       # all sections, a few minutes: dynamics torch recall model decode
-    python bench.py model                 # parameters, GFLOP by part, seconds and memory of a training step
-    python bench.py decode                # 256 tokens with the key/value cache and without
-    python bench.py dynamics              # one section
-    python bench.py recall --million      # recall at 1M memories too: minutes, 1.5 GB
-    python bench.py recall --million --int8     # and the int8 alternative at 1M: 4 GB more
+    python bench.py                            # the sections of a few minutes: dynamics torch recall model step encode
+                                               # decode survival capacity
+    python bench.py step encode decode         # training step, encoding, decoding: ours and the peers, ratios
+    python bench.py step --device cuda --bf16 --compile --batch_size 64         # the same on a GPU
+    python bench.py growth                     # cost against text length, grid size and batch size; a figure
+    python bench.py quality --dataset stories  # time to quality, one run a competitor and rate; a figure
+    python bench.py quality --dataset stories --competitors cells --rates 1e-3  # one of them; the figure grows by it
+    python bench.py recall --million --int8    # recall at 1M memories too (minutes, 1.5 GB; 4 GB more with --int8)
 
-A table for people, then one JSON line for scripts. Every answer is checked before it is timed. A section is a function
-of the parsed flags that prints its table and returns a dict for the JSON line: add one with @section.
+A table for people, then one JSON line for scripts. Every answer is checked before it is timed; warm-up and compilation
+are timed apart. A section is a function of the flags that prints its table and returns a dict for the JSON line: add
+one with @section. In a notebook: `bench.step(bench.options(batch_size=4))`.
 """
 
 import argparse
 import json
+import math
 import os
 import platform
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
+
+from wheeler_cpu import Parser
 
 SECTIONS = {}
 
@@ -81,6 +88,11 @@ TWO_A_CYCLE, FOUR_A_CYCLE, CELLS = 9, 15, 8
 def alu_limit(hz):
     """Cell updates a second that the vector units of one Zen 4 core could do at this clock."""
     return hz * CELLS / max(TWO_A_CYCLE / 2, FOUR_A_CYCLE / 4)
+
+
+def say(text):
+    """One line of progress a measurement, on stderr: stdout is for tables and the JSON line."""
+    print(text, file=sys.stderr, flush=True)
 
 
 @section
@@ -242,6 +254,17 @@ def recall(args):
     return out
 
 
+# ---- the model and its peers ----------------------------------------------------------------------------------------
+
+
+def config_of(args, **changes):
+    """WheelerConfig of the size flags; a flag left out is the default model's value, or the section's (`changes`)."""
+    from models import WheelerConfig
+
+    typed = {k: getattr(args, k) for k in ("grid_size", "d_model", "max_seq_len") if getattr(args, k) is not None}
+    return WheelerConfig(**changes | typed)
+
+
 def random_ids(config, rows):
     """(rows, max_seq_len) int64 random tokens, no end token among them."""
     import torch
@@ -249,14 +272,20 @@ def random_ids(config, rows):
     return torch.randint(3, config.vocab_size, (rows, config.max_seq_len), generator=torch.Generator().manual_seed(0))
 
 
-def training_step(model, ids, frame_rows, optimizer=None):
+def training_step(model, ids, frame_rows=0, optimizer=None, autocast=nullcontext, scaler=None):
     """Forward and backward, and the optimizer's step if there is one."""
     import torch.nn.functional as F
 
-    logits, _ = model(ids, frame_rows=frame_rows)
-    F.cross_entropy(logits.float().flatten(0, 1), ids.flatten()).backward()
+    with autocast():
+        logits, _ = model(ids, frame_rows=frame_rows)
+        loss = F.cross_entropy(logits.float().flatten(0, 1), ids.flatten())
+    (loss if scaler is None else scaler.scale(loss)).backward()
     if optimizer is not None:
-        optimizer.step()
+        if scaler is None:
+            optimizer.step()
+        else:
+            scaler.step(optimizer)
+            scaler.update()
         optimizer.zero_grad(set_to_none=True)
 
 
@@ -279,99 +308,607 @@ def gflop_by_part(model):
         parts = {"encoder": count("encoder"), "patches": count("patches.unfold") + count("patches.fold"),
                  "vocabulary head": 2 * c.max_seq_len * c.d_model * round_up(c.vocab_size) / 1e9}
         parts["decoder"] = counter.get_total_flops() / giga - sum(parts.values())
-        for key, frame_rows in (("total", 0), ("total_frame", rows)):
-            with FlopCounterMode(display=False) as counter:
-                training_step(model, ids, frame_rows)
-            parts[key] = counter.get_total_flops() / giga
-    return parts
+    return parts | {"total": gflop(model), "total_frame": gflop(model, frame=True)}
 
 
-def _step_worker(threads, rows, queue):
-    """In a process of its own, so that the peak memory is this configuration's alone."""
-    import resource
+def gflop(model, frame=False):
+    """GFLOP of forward and backward for one sample of max_seq_len tokens, attention as plain matrix products: counted
+    on tensors without data, where the model allows that. frame: decoded from the frame."""
+    import copy
 
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    device = getattr(model, "counting_device", "meta")
+    rows, model = 4, copy.deepcopy(model).to(device)  # a few, since positional codes are computed once a batch
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        training_step(model, random_ids(model.config, rows).to(device), rows if frame else 0)
+    return counter.get_total_flops() / rows / 1e9
+
+
+def matmul_gflop_per_s(device, dtype):
+    """The matrix rate that MFU is measured against: the best of square products of a few sizes, here and now."""
     import torch
 
-    from models import WheelerConfig, WheelerTextAutoencoder
+    rates = []
+    for n in (1024, 2048) if device.type == "cpu" else (4096, 8192):
+        a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
+        _, seconds = timed(lambda: a @ b, device, repeats=9)
+        rates.append(2 * n**3 / seconds / 1e9)
+    return max(rates)
+
+
+def rates(gflop_a_text, rows, tokens, seconds, matmul):
+    """What a step of `rows` texts of `tokens` tokens in `seconds` means. MFU: model FLOP a second, as counted, over the
+    measured matrix rate `matmul` in GFLOP/s."""
+    rate = gflop_a_text * rows / seconds
+    return {"texts_per_s": rows / seconds, "tokens_per_s": rows * tokens / seconds, "gflop_per_s": rate,
+            "mfu": rate / matmul}
+
+
+def timed(function, device, repeats=5, budget=20.0):
+    """(seconds of the first call, warm-up and compilation included; best seconds of up to `repeats` more, as many as
+    begin within `budget` seconds, at least one). Waits for the device; on a CPU with one thread the seconds are the
+    processor's (peers.now)."""
+    import torch
+
+    from peers import now
+
+    wait = (lambda: torch.cuda.synchronize(device)) if device.type == "cuda" else lambda: None
+
+    def once():
+        wait()
+        start = now(device.type)
+        function()
+        wait()
+        return now(device.type) - start
+
+    first, times = once(), []
+    while len(times) < repeats and (not times or sum(times) < budget):
+        times.append(once())
+    return first, min(times)
+
+
+def peak_gib(device):
+    """Peak memory so far: of the GPU, or of this process. Not ru_maxrss: that of a new process starts with its
+    parent's peak."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    if not Path("/proc/self/status").exists():
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**20
+
+
+def alone(function, *arguments):
+    """function(*arguments) in a fresh process, so that its peak memory is this measurement's."""
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def _precision(args):
+    """(device, dtype, function that gives the autocast context) of the flags."""
+    import torch
+
+    from evaluate import check_device
+
+    device = check_device(None if args.device == "auto" else args.device)
+    dtype = torch.float16 if args.fp16 else torch.bfloat16 if args.bf16 else torch.float32
+    return device, dtype, lambda: nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
+
+
+def measure_step(name, config, rows, args, threads, with_rate=True):
+    """One competitor's training step with AdamW; ours decodes half of the rows from the frame. Run it `alone`."""
+    import torch
+
+    from peers import build
 
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    model = WheelerTextAutoencoder(WheelerConfig())
-    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
-    ids = random_ids(model.config, rows)
-    seconds = best_of(lambda: training_step(model, ids, rows // 2, optimizer), repeats=5, least=0)
-    queue.put((seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20))  # KiB on Linux
+    device, dtype, autocast = _precision(args)
+    before = peak_gib(device)
+    network = build(name, config).to(device).train()
+    if args.compile:
+        network.compile()
+    optimizer = torch.optim.AdamW(network.parameters(), fused=True)
+    scaler = torch.amp.GradScaler(device.type) if args.fp16 else None
+    ids, frame_rows = random_ids(config, rows).to(device), rows // 2 if name == "ours" else 0
+    one = lambda: training_step(network, ids, frame_rows, optimizer, autocast, scaler)
+    first, seconds = timed(one, device, args.repeats)
+    out = {"parameters": sum(p.numel() for p in network.parameters()), "s_first": first, "s_step": seconds,
+           "gib_peak": peak_gib(device), "gib_before": before}
+    counted = build(name, config)  # another one: the first may be compiled
+    share = frame_rows / rows
+    flop = (1 - share) * gflop(counted) + (share * gflop(counted, frame=True) if share else 0)
+    out["gflop_a_text"] = flop
+    if with_rate:
+        matmul = matmul_gflop_per_s(device, dtype)
+        out |= rates(flop, rows, config.max_seq_len, seconds, matmul) | {"matmul_gflop_per_s": matmul}
+    return out
+
+
+LABELS = {"ours": "this project", "random": "this project, random start", "cells": "torch.nn.Transformer over cells",
+          "bart": "Hugging Face BART", "t5": "Hugging Face T5"}
+
+
+def _networks(args):
+    """The competitors whose speed differs: a random start is the same network."""
+    return [name for name in args.competitors if name != "random"]
+
+
+def _times(value, ours):
+    return f"{value / ours:.2g}" if value < 100 * ours else f"{value / ours:.0f}"
 
 
 @section
 def model(args):
-    """Default model: parameters and GFLOP by part, one training step (half the rows from the frame) at batch 2."""
-    import multiprocessing
-
+    """Parameters and GFLOP by part."""
     import torch
 
-    from models import WheelerConfig, WheelerTextAutoencoder
+    from models import WheelerTextAutoencoder
 
     torch.manual_seed(0)
-    network = WheelerTextAutoencoder(WheelerConfig())
-    parameters = {name: sum(p.numel() for p in part.parameters()) for name, part in network.named_children()}
-    flops, out = gflop_by_part(network), {}
-    print(f"default model: {sum(parameters.values()) / 1e6:.2f}M parameters (" +
+    network = WheelerTextAutoencoder(config_of(args))
+    c, parameters = network.config, {name: sum(p.numel() for p in part.parameters())
+                                     for name, part in network.named_children()}
+    flops = gflop_by_part(network)
+    print(f"grid {c.grid_size} x {c.grid_size} x {c.d_model}: {sum(parameters.values()) / 1e6:.2f}M parameters (" +
           ", ".join(f"{name} {count / 1e6:.2f}M" for name, count in parameters.items()) + ")")
-    print(f"one 256-token sample, forward + backward: {flops['total']:.1f} GFLOP from the grid, "
+    print(f"one {c.max_seq_len}-token sample, forward + backward: {flops['total']:.1f} GFLOP from the grid, "
           f"{flops['total_frame']:.1f} from the frame; forward by part: " +
-          ", ".join(f"{name} {value:.2f}" for name, value in flops.items() if not name.startswith("total")))
-    rows = [("training step, batch 2", "seconds", "GFLOP/s", "peak memory of the process")]
-    context = multiprocessing.get_context("spawn")
-    for threads in sorted({1, os.cpu_count() or 1}):
-        queue = context.Queue()
-        process = context.Process(target=_step_worker, args=(threads, 2, queue))
-        process.start()
-        seconds, peak = queue.get()
-        process.join()
-        rate = (flops["total"] + flops["total_frame"]) / seconds
-        out[f"{threads}_threads"] = {"s_step": seconds, "gib_peak": peak, "gflop_per_s": rate}
-        rows.append((f"{threads} threads" if threads > 1 else "1 thread", f"{seconds:.2f}", f"{rate:.0f}",
-                     f"{peak:.2f} GiB"))
-    table(rows)
-    return {"parameters": parameters, "gflop": flops, "step": out}
+          ", ".join(f"{name} {value:.2f}" for name, value in flops.items() if not name.startswith("total")) + "\n")
+    return {"parameters": parameters, "gflop": flops}
+
+
+@section
+def step(args):
+    """A training step of ours (half the rows from the frame) and of the peers, each in a process of its own."""
+    import torch
+
+    config, rows = config_of(args), args.batch_size or 2
+    device, dtype, _ = _precision(args)
+    everywhere = sorted({1, torch.get_num_threads()}) if device.type == "cpu" else [torch.get_num_threads()]
+    out, lines = {}, [("training step", "threads", "parameters", "first s", "s", "texts/s", "tokens/s", "GFLOP a text",
+                       "GFLOP/s", "MFU", "peak GiB", "time, ours = 1", "memory, ours = 1")]
+    for threads in everywhere:
+        for name in _networks(args):
+            say(f"step: {name}, {threads} threads")
+            r = out[f"{name}, {threads} threads"] = alone(measure_step, name, config, rows, args, threads)
+            ours = out.get(f"ours, {threads} threads", {"s_step": math.nan, "gib_peak": math.nan})
+            lines.append((LABELS[name], threads, f"{r['parameters'] / 1e6:.2f}M", f"{r['s_first']:.2f}",
+                          f"{r['s_step']:.3f}", f"{r['texts_per_s']:.2f}", f"{r['tokens_per_s']:.0f}",
+                          f"{r['gflop_a_text']:.1f}", f"{r['gflop_per_s']:.0f}", f"{r['mfu']:.0%}",
+                          f"{r['gib_peak']:.2f}", _times(r["s_step"], ours["s_step"]),
+                          _times(r["gib_peak"], ours["gib_peak"])))
+    table(lines)
+    matmul = [r["matmul_gflop_per_s"] for r in out.values()]
+    print(f"batch {rows}, {config.max_seq_len} tokens, grid {config.grid_size}, d_model {config.d_model}, {device}, "
+          f"{str(dtype).removeprefix('torch.')}{', compiled' if args.compile else ''}; MFU against the matrix products "
+          f"of each run, {min(matmul):.0f} to {max(matmul):.0f} GFLOP/s; memory of the whole "
+          f"{'process' if device.type == 'cpu' else 'GPU allocation'}\n")
+    return out
+
+
+def _built(name, config, device):
+    import torch
+
+    from peers import build
+
+    torch.manual_seed(0)
+    return build(name, config).to(device).eval()
+
+
+@section
+def encode(args):
+    """Text to latents, batch 1 and 64, ours and the peers."""
+    config, (device, _, autocast) = config_of(args), _precision(args)
+    out, lines = {}, [("encode", "batch", "first s", "s", "texts/s", "time, ours = 1")]
+    for name in _networks(args):
+        network = _built(name, config, device)
+        for rows in (1, 64):
+            say(f"encode: {name}, batch {rows}")
+            ids = random_ids(config, rows).to(device)
+            with autocast():
+                first, seconds = timed(lambda: network.encode(ids), device, args.repeats)
+            out[f"{name}, batch {rows}"] = {"s_first": first, "s": seconds, "texts_per_s": rows / seconds}
+            ours = out.get(f"ours, batch {rows}", {"s": math.nan})["s"]
+            lines.append((LABELS[name], rows, f"{first:.3f}", f"{seconds:.3f}", f"{rows / seconds:.1f}",
+                          _times(seconds, ours)))
+    table(lines)
+    return out
 
 
 @section
 def decode(args):
-    """Default model: 256 tokens with the key/value cache and without, the same tokens both times."""
-    import torch
+    """Latents to text, greedy: ours with the key/value cache and without (the same tokens both times), and the peers.
+    torch.nn.TransformerDecoder has no cache, so the straightforward peer is measured at batch 1 only."""
+    config, (device, _, autocast) = config_of(args), _precision(args)
+    out, tokens = {}, config.max_seq_len
+    lines = [(f"{tokens} tokens", "batch", "cache", "first s", "s", "tokens/s", "time, ours = 1")]
+    for name in _networks(args):
+        network = _built(name, config, device)
+        for rows, cache in ((1, True), (1, False), (64, True)):
+            if (name == "cells" and cache) or (name in ("bart", "t5") and not cache):
+                continue
+            say(f"decode: {name}, batch {rows}, {'with' if cache else 'without'} cache")
+            ids = random_ids(config, rows).to(device)  # no end token: all positions are decoded
+            with autocast():
+                latents = network.encode(ids)
+                if name == "ours":
+                    run = lambda: network.decode(latents, use_cache=cache, return_ids=True)
+                    if run() != ids.tolist():
+                        raise ValueError(f"--d_model {config.d_model}: a model of this size does not start as a copy, "
+                                         "so what it decodes cannot be checked")
+                else:
+                    run = lambda: network.decode(latents, full_length=True)
+                first, seconds = timed(run, device, min(3, args.repeats))
+            count = rows * tokens
+            out[f"{name}, batch {rows}{'' if cache else ', no cache'}"] = {
+                "s_first": first, "s": seconds, "tokens_per_s": count / seconds}
+            ours = out.get(f"ours, batch {rows}", {"s": math.nan})["s"]
+            lines.append((LABELS[name], rows, "yes" if cache else "no", f"{first:.2f}", f"{seconds:.2f}",
+                          f"{count / seconds:.0f}", _times(seconds, ours)))
+    table(lines)
+    return out
+# ---- cost growth ----------------------------------------------------------------------------------------------------
 
-    from models import WheelerConfig, WheelerTextAutoencoder
+AXES = {"max_seq_len": (64, 128, 256, 512), "grid_size": (16, 32, 64, 128), "batch_size": (1, 2, 4, 8, 16)}
 
-    torch.manual_seed(0)
-    network = WheelerTextAutoencoder(WheelerConfig()).eval()
-    one, many = (random_ids(network.config, rows) for rows in (1, 64))  # no end token: all 256 positions are decoded
-    grid, grids = network.encode(one), network.encode(many)
-    run = lambda use_cache: network.decode(grid, use_cache=use_cache, return_ids=True)
-    assert run(True) == run(False) == one.tolist()
-    cached, full = (best_of(lambda use=use: run(use), repeats=3, least=0) for use in (True, False))
-    batched = best_of(lambda: network.decode(grids, return_ids=True), repeats=1, least=0)
-    table([("256 tokens, default model", "seconds", "tokens/s"),
-           ("batch 1, key/value cache", f"{cached:.2f}", f"{256 / cached:.0f}"),
-           ("batch 1, prefix recomputed at every token", f"{full:.2f}", f"{256 / full:.0f}"),
-           ("batch 64, key/value cache", f"{batched:.2f}", f"{64 * 256 / batched:.0f}")])
-    print(f"the cache is {full / cached:.1f} times as fast, with the same tokens\n")
-    return {"s_cached": cached, "s_full": full, "ratio": full / cached, "s_batch_64": batched}
+
+@section
+def growth(args, axes=AXES):
+    """Seconds and peak memory of a training step as one of text length, grid size and batch size varies, the others at
+    256 tokens, grid 64, batch 2 (or what the flags say). A competitor whose step took more than --point_limit seconds
+    is not measured at the sizes beyond."""
+    out, lines = {}, [("training step", "varies", "at", "s", "peak GiB", "of these the model's", "GFLOP a text")]
+    for axis, values in axes.items():
+        for name in _networks(args):
+            points = out[f"{name}, {axis}"] = []
+            for value in values:
+                if points and points[-1]["s_step"] > args.point_limit:
+                    say(f"growth: {name}, {axis} {value}: left out, the size before took {points[-1]['s_step']:.0f} s")
+                    break
+                say(f"growth: {name}, {axis} {value}")
+                rows = value if axis == "batch_size" else args.batch_size or 2
+                config = config_of(options(**vars(args) | {axis: value}))
+                r = alone(measure_step, name, config, rows, args, 1, False)
+                points.append({"at": value, **{key: r[key] for key in ("s_step", "gib_peak", "gib_before",
+                                                                      "gflop_a_text")}})
+                lines.append((LABELS[name], axis, value, f"{r['s_step']:.3f}", f"{r['gib_peak']:.2f}",
+                              f"{r['gib_peak'] - r['gib_before']:.2f}", f"{r['gflop_a_text']:.1f}"))
+    table(lines)
+    for key, points in out.items():
+        if len(points) > 1:
+            first, last = points[0], points[-1]
+            own = [p["gib_peak"] - p["gib_before"] for p in (first, last)]
+            print(f"{key} x {last['at'] / first['at']:.0f}: seconds x {last['s_step'] / first['s_step']:.1f}" +
+                  (f", memory above the libraries x {own[1] / own[0]:.1f}" if own[0] else ""))
+    print()
+    growth_figure(out, Path(args.output_dir) / "cost_growth.png")
+    return out
+
+
+def _figure(rows, columns, size):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
+    for axis in axes.flat:
+        axis.grid(alpha=0.3)
+    return figure, axes
+
+
+def _write(figure, path):
+    from matplotlib import pyplot as plt
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+    say(f"wrote {path}")
+
+
+COLORS = {"ours": "C0", "random": "C9", "cells": "C1", "bart": "C2", "t5": "C3"}
+
+
+def growth_figure(result, path):
+    """Draw what `growth` returns to a PNG."""
+    varied = list(dict.fromkeys(key.split(", ")[1] for key in result))
+    figure, axes = _figure(2, len(varied), (11, 5.6))
+    units = {"max_seq_len": "text length, tokens", "grid_size": "side of the grid, cells",
+             "batch_size": "batch size, texts"}
+    for key, points in result.items():
+        name, axis = key.split(", ")
+        column, at = axes[:, varied.index(axis)], [p["at"] for p in points]
+        column[0].plot(at, [p["s_step"] for p in points], "o-", color=COLORS[name], ms=4, label=LABELS[name])
+        column[1].plot(at, [p["gib_peak"] for p in points], "o-", color=COLORS[name], ms=4)
+        column[1].set_xlabel(units[axis], fontsize=9)
+        ticks = sorted({p["at"] for k, v in result.items() if k.endswith(axis) for p in v})
+        for one in column:
+            one.set_xscale("log", base=2)
+            one.set_yscale("log")
+            one.set_xticks(ticks, ticks)
+    axes[0, 0].set_ylabel("seconds of a training step", fontsize=9)
+    axes[1, 0].set_ylabel("peak memory of the process, GiB", fontsize=9)
+    axes[0, 0].legend(fontsize=8)
+    _write(figure, path)
+
+
+# ---- time to quality ------------------------------------------------------------------------------------------------
+
+LEVELS = (0.9, 0.99)
+
+
+@section
+def quality(args):
+    """Seconds until unseen texts come back: every competitor at every rate is trained for --limit seconds (peers.race).
+    Runs gather in the file --results, one by one; the table and the figure show all that are there."""
+    from data import build_dataset, get_tokenizer, load_texts
+    from peers import race
+    from tokenizer import vocabulary_size
+
+    sizes = {"grid_size": 32, "d_model": 128, "max_seq_len": 64}
+    config, batch_size = config_of(args, **sizes), args.batch_size or 16
+    path, device = Path(args.results), str(_precision(args)[0])
+    texts = load_texts(args.dataset, "train", args.text_column)
+    tokenizer = get_tokenizer(None, texts, config.vocab_size, args.cache_dir)
+    config = config_of(args, **sizes, vocab_size=vocabulary_size(tokenizer), bos_token_id=tokenizer.bos_token_id,
+                       eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
+    held = load_texts(args.dataset, "validation", args.text_column)
+    data = build_dataset(texts, tokenizer, config.max_seq_len, args.cache_dir, "split", args.max_train_samples)
+    unseen = build_dataset(held, tokenizer, config.max_seq_len, args.cache_dir, "split")
+    full = np.flatnonzero(unseen.lengths == config.max_seq_len)  # windows of full length, from all over the data
+    if not len(full):
+        raise ValueError(f"--dataset {args.dataset} has no unseen text of --max_seq_len {config.max_seq_len} tokens")
+    chosen = full[np.linspace(0, len(full) - 1, min(args.eval_samples, len(full))).astype(int)].tolist()
+    settings = {"data": data.content, "unseen": unseen.content, "texts": len(chosen), "config": vars(config),
+                "batch_size": batch_size, "device": device, "seed": args.seed}
+    stored = _stored(path)
+    if stored and stored["settings"] != settings:
+        different = [key for key in settings if stored["settings"].get(key) != settings[key]]
+        raise ValueError(f"--results {path} holds runs with another {', '.join(different)}: name another file")
+    stored = stored or {"settings": settings, "runs": {}}
+
+    def keep(run):
+        stored["runs"][f"{run['task']}: {run['name']}, lr {run['lr']:g}"] = run | {"machine": where}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_suffix(".tmp").write_text(json.dumps(stored))
+        os.replace(path.with_suffix(".tmp"), path)
+
+    where = machine()
+    for name in () if args.draw else args.competitors:
+        for lr in args.rates or ([3e-4] if name == "ours" and args.task == "copy" else [3e-4, 1e-3]):
+            shares = {"frame_share": 0.375, "blank_share": 0.25} if name == "ours" else {}  # as train.py has it
+            race(name, config, data, unseen, chosen, lr, args.limit, args.eval_every or args.limit / 8, batch_size,
+                 args.warmup_steps, args.task, seed=args.seed, device=device, progress=say, keep=keep, **shares)
+    if not stored["runs"]:
+        raise ValueError(f"--results {path} holds no runs to draw")
+    summary = quality_table(stored["runs"])
+    quality_figure(stored["runs"], Path(args.output_dir) / "time_to_quality.png")
+    return {"settings": settings, "summary": summary, "runs": stored["runs"]}
+
+
+def _stored(path):
+    """What an earlier `quality` left at `path`, None where there is nothing."""
+    if not path.exists():
+        return None
+    try:
+        stored = json.loads(path.read_text())
+        assert {"settings", "runs"} <= stored.keys()
+    except (ValueError, AttributeError, AssertionError):
+        raise ValueError(f"--results {path} is not a file of this section") from None
+    return stored
+
+
+def best_runs(runs, task):
+    """{name: its run with the best end}: most texts exact, then fewest bits a token."""
+    best = {}
+    for run in runs.values():
+        end = lambda r: (-r["curve"][-1].get("exact_match", 0), r["curve"][-1]["bits_per_token"])
+        if run["task"] == task and (run["name"] not in best or end(run) < end(best[run["name"]])):
+            best[run["name"]] = run
+    return best
+
+
+def quality_table(runs):
+    """Print the tables of `quality`; returns {label: {...}} with seconds (None: not reached) and ratios to ours."""
+    from peers import seconds_until
+
+    summary, best = {}, best_runs(runs, "copy")
+    ours = best.get("ours")
+    lines = [("copying, unseen texts", "rate", "steps", "exact at first", "at last",
+              *(f"{level:.0%} exact after, s" for level in LEVELS),
+              *(f"time to {level:.0%}, ours = 1" for level in LEVELS), "bits a token")]
+    for run in (r for r in runs.values() if r["task"] == "copy"):
+        reached = [seconds_until(run["curve"], "exact_match", level) for level in LEVELS]
+        ours_at = [ours and seconds_until(ours["curve"], "exact_match", level) for level in LEVELS]
+        top, spent = max(row["exact_match"] for row in run["curve"]), run["curve"][-1]["seconds"]
+        ratio = [None if mine is None else (spent if t is None else t) / mine for t, mine in zip(reached, ours_at)]
+        summary[f"{run['name']}, lr {run['lr']:g}"] = {
+            "seconds_to_90": reached[0], "seconds_to_99": reached[1], "limit": spent, "best_exact_match": top,
+            "ratio_90": ratio[0], "ratio_99": ratio[1], "lower_bound": [t is None for t in reached]}
+        lines.append((
+            LABELS[run["name"]], f"{run['lr']:g}", run["steps"], f"{run['curve'][0]['exact_match']:.1%}",
+            f"{run['curve'][-1]['exact_match']:.1%}",
+            *(f"{t:.2f}" if t is not None else f"not within {spent:.0f} (best {top:.1%})" for t in reached),
+            *("" if r is None else f"{'' if t is not None else '>= '}{r:.3g}" for r, t in zip(ratio, reached)),
+            f"{run['curve'][-1]['bits_per_token']:.2f}"))
+    if len(lines) > 1:
+        table(lines)
+    best = best_runs(runs, "language")
+    lines = [("as a language model, unseen texts", "best rate", "steps", "s", "bits a token at last",
+              "seconds of ours to the same bits", "time, ours = 1")]
+    for name, run in best.items():
+        bits = min(row["bits_per_token"] for row in run["curve"])
+        needed = seconds_until(run["curve"], "bits_per_token", bits)
+        mine = seconds_until(best["ours"]["curve"], "bits_per_token", bits) if "ours" in best else None
+        summary[f"language, {name}"] = {"bits": bits, "seconds": needed, "seconds_ours": mine,
+                                        "ratio": needed / mine if mine else None}
+        lines.append((LABELS[name], f"{run['lr']:g}", run["steps"], f"{needed:.0f}", f"{bits:.2f}",
+                      f"{mine:.0f}" if mine is not None else "not reached", f"{needed / mine:.2g}" if mine else ""))
+    if len(lines) > 1:
+        table(lines)
+    return summary
+
+
+def quality_figure(runs, path):
+    """Draw what `quality` gathered to a PNG: exact match and bits a token of copying, bits as a language model."""
+    panels = [panel for panel in (
+        ("copy", "exact_match", "unseen texts, free-running greedy exact match"),
+        ("copy", "bits_per_token", "the same, bits a token, teacher-forced"),
+        ("language", "bits_per_token", "from nothing, bits a token (language model)"))
+        if any(run["task"] == panel[0] for run in runs.values())]
+    figure, axes = _figure(1, len(panels), (4.3 * len(panels), 3.9))
+    for axis, (task, key, title) in zip(axes[0], panels):
+        best = best_runs(runs, task)
+        for run in (r for r in runs.values() if r["task"] == task):
+            first = best[run["name"]] is run
+            axis.plot([row["seconds"] for row in run["curve"]], [row[key] for row in run["curve"]], marker=".", ms=5,
+                      color=COLORS[run["name"]], ls="-" if first else ":", lw=1.6 if first else 1,
+                      label=f"{LABELS[run['name']]}, rate {run['lr']:g}")
+        axis.set_title(title, fontsize=10)
+        axis.set_xlabel("seconds of training, weights made at 0", fontsize=9)
+        axis.set_xlim(left=0)
+        if key == "exact_match":
+            for level in LEVELS:
+                axis.axhline(level, color="gray", lw=0.7, ls="--")
+            axis.set_ylim(-0.03, 1.05)
+        else:
+            axis.set_ylim(bottom=-0.3)
+            axis.legend(fontsize=7)
+    _write(figure, path)
+
+
+# ---- structure of frames --------------------------------------------------------------------------------------------
+
+
+@section
+def survival(args):
+    """Which patterns survive noise that changes no sign; a figure."""
+    import wheeler_theory as theory
+
+    amplitudes = (0.1, 0.3, 0.5, 0.7, 0.9)
+    shares, drawn = theory.survival(args.patterns, args.grid_size or 64, amplitudes, seed=args.seed)
+    table([("pattern", "tie-break", *(f"A = {a}" for a in amplitudes)),
+           *((kind, tie, *(f"{shares[kind, tie, a]:.2%}" for a in amplitudes))
+             for kind, tie in dict.fromkeys((k, t) for k, t, _ in shares))])
+    path = Path(args.output_dir) / "survival.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    theory.survival_figure(shares, drawn, path)
+    say(f"wrote {path}")
+    return {f"{kind}, {tie}, {a}": value for (kind, tie, a), value in shares.items()}
+
+
+@section
+def capacity(args):
+    """Bits a cell by transfer matrices, by width of the ring."""
+    from wheeler_theory import KINDS, bits_per_cell, capacity_bits
+
+    out = {n: {kind: bits_per_cell(kind, n) for kind in KINDS} for n in range(4, args.widest + 1)}
+    frame = {kind: capacity_bits(64, 64, kind, args.widest) for kind in KINDS}
+    table([("bits a cell, ring", *KINDS), *((n, *(f"{row[kind]:.5f}" for kind in KINDS)) for n, row in out.items()),
+           ("bits, 64x64", *(f"{frame[kind]:.0f}" for kind in KINDS))])
+    return {"bits_per_cell": out, "bits_64x64": frame}
+
+
+# ---- command line ---------------------------------------------------------------------------------------------------
+
+SLOW = ("growth", "quality")  # only when named
+
+
+def _number(kind, low, name):
+    def parse(text):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value < math.inf:
+            raise argparse.ArgumentTypeError(f"{text!r} must be {name} of at least {low}")
+        return value
+
+    return parse
+
+
+def build_parser():
+    from data import add_data_flags
+    from peers import NAMES
+
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+                    usage="python bench.py [section ...] [--flag value ...]     (--help explains all of them)")
+    count, natural, positive = (_number(int, 1, "a whole number"), _number(int, 0, "a whole number"),
+                                _number(float, 1e-9, "a number"))
+    parser.add_argument("sections", nargs="*", help=f"of {', '.join(SECTIONS)}; default all but {', '.join(SLOW)}")
+    parser.add_argument("--output_dir", default="assets", help="folder for the figures")
+    parser.add_argument("--seed", type=natural, default=0, help="survival, quality: seed")
+    group = parser.add_argument_group("model and peers: step, encode, decode, growth, quality")
+    group.add_argument("--competitors", nargs="+", choices=NAMES, default=["ours", "cells", "t5"], metavar="NAME",
+                       help=f"of {', '.join(NAMES)} (peers.py); default ours cells t5")
+    group.add_argument("--grid_size", type=count, help="side of the grid, cells; default 64, quality 32")
+    group.add_argument("--d_model", type=count, help="channels of a cell; default 256, quality 128")
+    group.add_argument("--max_seq_len", type=count, help="tokens of a text; default 256, quality 64")
+    group.add_argument("--batch_size", type=count, help="texts a step; default 2, quality 16")
+    group.add_argument("--repeats", type=count, default=5, help="timed calls, the best counts; fewer if slow")
+    group.add_argument("--device", default="auto", help="cpu, cuda ...; auto: a GPU if there is one")
+    group.add_argument("--fp16", action="store_true", help="float16 autocast, with loss scaling in step")
+    group.add_argument("--bf16", action="store_true", help="bfloat16 autocast")
+    group.add_argument("--compile", action="store_true", help="step, growth: torch.compile")
+    group.add_argument("--point_limit", type=positive, default=10.0,
+                       help="growth: no larger size after a step of so many seconds")
+    add_data_flags(parser)
+    group = parser.add_argument_group("time to quality")
+    group.add_argument("--task", choices=("copy", "language"), default="copy",
+                       help="texts from their latents, or from nothing")
+    group.add_argument("--limit", type=positive, default=300.0, help="seconds of training of each run")
+    group.add_argument("--rates", type=positive, nargs="+", help="learning rates; default 3e-4 1e-3, ours 3e-4")
+    group.add_argument("--warmup_steps", type=natural, default=20, help="steps of linear warm-up")
+    group.add_argument("--eval_every", type=positive, help="seconds between readings; default an eighth of --limit")
+    group.add_argument("--eval_samples", type=count, default=128, help="unseen texts of a reading")
+    group.add_argument("--results", default="runs/quality.json", help="file in which the runs gather")
+    group.add_argument("--draw", action="store_true", help="train nothing: table and figure of what is in --results")
+    group = parser.add_argument_group("dynamics, recall, structure")
+    group.add_argument("--frames", type=count, default=64, help="dynamics: frames in the batch")
+    group.add_argument("--million", action="store_true", help="recall: measure 1,000,000 memories too")
+    group.add_argument("--int8", action="store_true", help="recall: also int8 at 1,000,000 (4 GB)")
+    group.add_argument("--dir", help="recall: where to put the temporary store (default: the system's)")
+    group.add_argument("--patterns", type=count, default=20, help="survival: patterns of each kind")
+    group.add_argument("--widest", type=_number(int, 4, "a whole number"), default=10, help="capacity: widest ring")
+    return parser
+
+
+def options(**changes):
+    """The flags' defaults, with changes: what a section takes, for notebooks."""
+    args = build_parser().parse_args([])
+    unknown = changes.keys() - vars(args).keys()
+    if unknown:
+        raise ValueError(f"there is no option {min(unknown)!r}")
+    return argparse.Namespace(**vars(args) | changes)
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sections", nargs="*", help=f"of {', '.join(SECTIONS)}; default all")
-    parser.add_argument("--frames", type=int, default=64, help="dynamics: frames in the batch (default 64)")
-    parser.add_argument("--million", action="store_true", help="recall: measure 1,000,000 memories too")
-    parser.add_argument("--int8", action="store_true", help="recall: also int8 at 1,000,000 (4 GB)")
-    parser.add_argument("--dir", help="recall: where to put the temporary store (default: the system's)")
+    parser = build_parser()
     args = parser.parse_args(argv)
     unknown = [name for name in args.sections if name not in SECTIONS]
     if unknown:
         parser.error(f"no section {unknown[0]!r}; there are {', '.join(SECTIONS)}")
-    result = {name: SECTIONS[name](args) for name in args.sections or SECTIONS}
+    if args.fp16 and args.bf16:
+        parser.error("--fp16 and --bf16 exclude each other")
+    try:
+        names = args.sections or [name for name in SECTIONS if name not in SLOW]
+        result = {name: SECTIONS[name](args) for name in names}
+    except KeyboardInterrupt:
+        say("bench.py: stopped")
+        return 130
+    except (ValueError, OSError) as error:  # others are bugs and keep their traceback
+        say(f"bench.py: error: {error}")
+        return 2
     print(json.dumps({"machine": machine(), **result}, default=float))
     return 0
 
@@ -381,16 +918,16 @@ def machine():
     import numba
     import torch as t
 
+    from train import git_commit
+
     cpu = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():
         names = [line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")]
         cpu = names[0] if names else cpu
-    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
     return {
-        "cpu": cpu, "cores": os.cpu_count(), "gpu": t.cuda.get_device_name() if t.cuda.is_available() else None,
-        "python": platform.python_version(), "numpy": np.__version__, "numba": numba.__version__,
-        "torch": t.__version__, "commit": commit,
+        "cpu": cpu, "cores": os.cpu_count(), "threads": t.get_num_threads(),
+        "gpu": t.cuda.get_device_name() if t.cuda.is_available() else None, "python": platform.python_version(),
+        "numpy": np.__version__, "numba": numba.__version__, "torch": t.__version__, "commit": git_commit(),
     }  # fmt: skip
 
 

@@ -1,8 +1,8 @@
 """Structure and capacity of frames under the Wheeler dynamics: what survives, how much of it there is, how to draw it.
 
-    python wheeler_theory.py survival --figure assets/survival.png   # which patterns survive noise that keeps signs
-    python wheeler_theory.py capacity                                # bits a cell, by transfer matrices
-    python wheeler_theory.py sample --seed 0 --out frame.npy         # a uniform perturbation-proof frame
+    python wheeler_theory.py --seed 0 --out frame.npy    # a uniform perturbation-proof frame
+    python bench.py survival                             # which patterns survive noise that keeps signs
+    python bench.py capacity                             # bits a cell, by transfer matrices
 
 A pattern is a frame of exactly +-1; its -1 cells are a set of points on the H x W torus. Every fixed point is a pattern
 (not every pattern one: with tie-break "min" a +1 cell among +1 cells is flat and falls).
@@ -334,37 +334,14 @@ def survival_figure(table, drawn, file, amplitude=0.9, crop=32):
 
 def main(argv=None):
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True)
-    one = commands.add_parser("survival", help="table of noise survival")
-    one.add_argument("--patterns", type=int, default=20, help="patterns of each kind (default 20)")
-    one.add_argument("--figure", help="write the figure to this file")
-    two = commands.add_parser("capacity", help="bits a cell by transfer matrices")
-    two.add_argument("--widest", type=int, default=10, help="widest ring (default 10)")
-    three = commands.add_parser("sample", help="draw a perturbation-proof frame")
-    three.add_argument("--out", required=True, help=".npy file to write")
-    for command in (one, three):
-        command.add_argument("--seed", type=int, default=0)
-        command.add_argument("--size", type=int, default=64, help="height and width (default 64)")
+    parser.add_argument("--out", required=True, help=".npy file to write")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--size", type=int, default=64, help="height and width (default 64)")
     args = parser.parse_args(argv)
     try:
-        if args.command == "survival":
-            amplitudes = (0.1, 0.3, 0.5, 0.7, 0.9)
-            table, drawn = survival(args.patterns, args.size, amplitudes, seed=args.seed)
-            print(f"{'pattern':20}{'tie-break':11}" + "".join(f"A = {a:<8}" for a in amplitudes))
-            for kind, tie in dict.fromkeys((k, t) for k, t, _ in table):
-                print(f"{kind:20}{tie:11}" + "".join(f"{table[kind, tie, a]:<12.2%}" for a in amplitudes))
-            if args.figure:
-                survival_figure(table, drawn, args.figure)
-        elif args.command == "capacity":
-            print(f"{'ring':8}" + "".join(f"{kind:>22}" for kind in KINDS) + "   bits a cell")
-            for n in range(4, args.widest + 1):
-                print(f"{n:<8}" + "".join(f"{bits_per_cell(kind, n):22.5f}" for kind in KINDS))
-            frame = "".join(f"{capacity_bits(64, 64, kind, args.widest):22.0f}" for kind in KINDS)
-            print(f"64x64   {frame}   bits a frame")
-        else:
-            frame = sample_proof(args.size, args.size, args.seed)[0]
-            np.save(args.out, frame)
-            print(f"{args.size}x{args.size}, {structure(frame)['minus']:.3f} of the cells at -1")
+        frame = sample_proof(args.size, args.size, args.seed)[0]
+        np.save(args.out, frame)
+        print(f"{args.size}x{args.size}, {structure(frame)['minus']:.3f} of the cells at -1")
     except (OSError, ValueError) as error:
         print(f"wheeler_theory.py: error: {error}", file=sys.stderr)
         return 2

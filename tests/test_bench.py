@@ -1,14 +1,28 @@
-"""bench.py: the instruction counts behind the limit, and that a section prints a table and a JSON line."""
+"""bench.py and peers.py: the counts behind the limits, fair peers, the sections, the command line."""
 
+import argparse
 import json
 import re
+import subprocess
+import sys
+import time
 
 import numba
 import numpy as np
 import pytest
+import torch
 
 import bench
+import peers
 import wheeler_cpu
+from data import build_dataset
+from evaluate import reconstruct, score
+from models import WheelerConfig
+from sample_corpus import stories
+from tokenizer import train_tokenizer
+
+TINY = {"vocab_size": 300, "grid_size": 4, "d_model": 32, "max_seq_len": 8, "num_heads": 2, "encoder_layers": 1,
+        "grid_layers": 1, "decoder_layers": 1}
 
 
 @pytest.mark.skipif(numba.config.DISABLE_JIT, reason="needs machine code")
@@ -57,16 +71,300 @@ def test_sections_and_json_line(capsys):
 
 
 def test_best_of_and_clock():
-    import time
-
     assert 0.002 <= bench.best_of(lambda: time.sleep(0.002), repeats=2, least=0.004) < 0.05
     assert 0.5e9 < bench.clock_hz() < 8e9
     assert bench.alu_limit(4.5e9) == pytest.approx(8e9)
 
 
+# ---- peers ----
+
+
+@pytest.mark.parametrize("size", [{"grid_size": 32, "d_model": 128, "max_seq_len": 64}, {}])
+def test_peers_are_as_large_as_the_model(size):
+    config, count = WheelerConfig(**size, aligned_start=False), {}
+    with torch.device("meta"):
+        for name in peers.NAMES[1:]:
+            count[name] = sum(p.numel() for p in peers.build(name, config).parameters())
+    assert count["random"] > 6e6 and all(abs(n / count["random"] - 1) < 0.05 for n in count.values()), count
+    with pytest.raises(ValueError, match="gpt.*cells"):
+        peers.build("gpt", config)
+
+
+def texts_of(count, config):
+    """Random token ids with lengths 3 .. max_seq_len, closed by the end token, and their mask."""
+    random = torch.Generator().manual_seed(1)
+    ids = torch.randint(3, config.vocab_size, (count, config.max_seq_len), generator=random)
+    lengths = torch.randint(3, config.max_seq_len + 1, (count, 1), generator=random)
+    mask = torch.arange(config.max_seq_len) < lengths
+    return ids.scatter(1, lengths - 1, config.eos_token_id).masked_fill(~mask, config.pad_token_id), mask
+
+
+@pytest.mark.parametrize("name", ["cells", "bart", "t5"])
+def test_peers_keep_the_laws_and_learn(name):
+    """Logits at t see no later token, padding changes nothing, and a tiny batch is learned and read back whole."""
+    torch.manual_seed(0)
+    config = WheelerConfig(**TINY)
+    peer = peers.build(name, config).eval()
+    ids, mask = texts_of(6, config)
+    logits, latents = peer(ids, mask)
+    assert logits.shape == (6, 8, 300)
+    assert latents[0].shape == ((6, 16, 32) if name == "cells" else (6, 8, 48))
+    memory, inputs = peer.encode(ids, mask), torch.nn.functional.pad(ids[:, :-1], (1, 0))
+    changed = inputs.clone()
+    changed[:, 5:] = 7
+    assert torch.allclose(peer.predict(inputs, *memory)[:, :5], peer.predict(changed, *memory)[:, :5], atol=1e-5)
+    assert not torch.allclose(peer.predict(inputs, *memory)[:, 5:], peer.predict(changed, *memory)[:, 5:], atol=1e-3)
+    padded = torch.where(mask, ids, 9)
+    assert torch.allclose(peer(padded, mask)[0][mask], logits[mask], atol=1e-5)
+    swapped = peer(torch.cat([ids[1:2], ids[1:]]), torch.cat([mask[1:2], mask[1:]]))[0]
+    assert torch.allclose(swapped[0], swapped[1], atol=1e-5) and not torch.allclose(swapped[0], logits[0], atol=1e-3)
+    blank = peer(ids, mask, blank_rows=6)[0]
+    assert torch.allclose(blank[:, 0], blank[:1, 0].expand(6, -1), atol=1e-5)  # nothing of the text is known
+    with pytest.raises(ValueError, match="no frame"):
+        peer(ids, mask, frame_rows=1)
+    assert all(len(row) == 8 or config.eos_token_id for row in peer.decode(memory, full_length=True))
+    optimizer = torch.optim.AdamW(peer.train().parameters(), lr=3e-3)
+    for _ in range(100):
+        loss = torch.nn.functional.cross_entropy(peer(ids, mask)[0][mask], ids[mask])
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    read = peer.eval().decode(peer.encode(ids, mask))
+    assert read == [row[: int(keep.sum()) - 1].tolist() for row, keep in zip(ids, mask, strict=True)], loss.item()
+
+
+@pytest.fixture(scope="module")
+def windows(tmp_path_factory):
+    tokenizer = train_tokenizer(stories("train")[:100], 300)
+    return build_dataset(stories("train")[:40], tokenizer, 8, tmp_path_factory.mktemp("cache"), "split")
+
+
+@pytest.mark.parametrize("name", ["ours", "cells"])
+def test_what_teacher_forcing_gets_whole_comes_back_free_running(name, windows):
+    """The shortcut of `race`: the same texts, on a model that has some of them right and some wrong."""
+    torch.manual_seed(0)
+    config = WheelerConfig(**TINY)
+    network = peers.build(name, config)
+    indices = list(range(24))
+    if name == "ours":
+        with torch.no_grad():
+            network.patches.fold.weight.mul_(1 + 0.9 * torch.randn_like(network.patches.fold.weight))
+    else:
+        ids, mask = windows.batch(indices)
+        optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
+        for _ in range(50):
+            torch.nn.functional.cross_entropy(network(ids, mask)[0][mask], ids[mask]).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    forced = peers.teacher_forced_texts(network.eval(), windows, indices, blank=False, batch_size=7)
+    free = score(*reconstruct(network, windows, indices, "grid", batch_size=24))
+    assert 0 < free["exact_match"] < 1, free
+    assert forced["teacher_forced_whole_texts"] == free["exact_match"]
+
+
+def test_race_reads_on_time_and_learns(windows):
+    said, kept, config = [], [], WheelerConfig(**TINY)
+    run = peers.race("random", config, windows, windows, list(range(16)), 3e-3, 1.0, 0.25, batch_size=16,
+                     progress=said.append, keep=lambda run: kept.append(len(run["curve"])))
+    curve = run["curve"]
+    assert len(said) == len(curve) == len(kept) and kept == list(range(1, len(curve) + 1)) and len(curve) in (4, 5)
+    assert curve[0]["step"] == 0 and curve[-1]["seconds"] >= 1.0 > curve[-2]["seconds"] and run["steps"] > 5
+    assert curve[-1]["bits_per_token"] < curve[0]["bits_per_token"] - 0.5
+    ours = peers.race("ours", config, windows, windows, list(range(16)), 1e-4, 0.01, 1, batch_size=8, frame_share=0.375,
+                      blank_share=0.25, progress=said.append)["curve"]
+    assert ours[0]["exact_match"] == 1 and ours[0]["step"] == 0 and 0 < ours[0]["seconds"] < 1
+    language = peers.race("cells", config, windows, windows, list(range(16)), 3e-3, 0.5, 0.5, batch_size=16,
+                          task="language", progress=said.append)["curve"]
+    assert "exact_match" not in language[0] and language[-1]["bits_per_token"] < language[0]["bits_per_token"]
+    assert peers.seconds_until([{"seconds": 2, "x": 0.5}, {"seconds": 3, "x": 0.9}], "x", 0.9) == 3
+    assert peers.seconds_until([{"seconds": 2, "x": 0.5}], "x", 0.9) is None
+    assert peers.seconds_until([{"seconds": 2, "bits_per_token": 5}], "bits_per_token", 5) == 2
+
+
+# ---- counts ----
+
+
+def test_rates_and_mfu_by_hand():
+    """4 texts of 10 tokens in 2 s at 3 GFLOP a text are 6 GFLOP/s: 12% of 50."""
+    assert bench.rates(3.0, 4, 10, 2.0, 50.0) == {"texts_per_s": 2.0, "tokens_per_s": 20.0, "gflop_per_s": 6.0,
+                                                  "mfu": 0.12}
+
+
+def test_gflop_by_hand():
+    """The vocabulary head and one linear layer of a model that has nothing else, forward and backward: 3 times 2 flop a
+    weight and row, but no gradient for the input of the first layer."""
+
+    class Two(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.config = WheelerConfig(**TINY)
+            self.table, self.up = torch.nn.Embedding(300, 32), torch.nn.Linear(32, 64)
+            self.head = torch.nn.Linear(64, 300)
+
+        def forward(self, ids, frame_rows=0):
+            return self.head(self.up(self.table(ids).detach())), None
+
+    assert bench.gflop(Two()) == pytest.approx(8 * (2 * 2 * 32 * 64 + 3 * 2 * 64 * 300) / 1e9)
+
+
+def test_gflop_counts_attention_over_the_cells():
+    """4 times the cells: 16 times the products of the cells among themselves, and nothing grows faster."""
+    flop = [bench.gflop(peers.build("cells", WheelerConfig(**TINY | {"grid_size": side}))) for side in (32, 64)]
+    assert 8 < flop[1] / flop[0] < 16
+    flop = [bench.gflop(peers.build("ours", WheelerConfig(**TINY | {"grid_size": side}))) for side in (32, 64)]
+    assert flop[1] / flop[0] < 4.1  # the patches become larger, not more
+
+
+def test_timed_counts_the_first_call_apart():
+    calls = []
+
+    def once():  # works, since a sleeping process spends no time of the processor
+        calls.append(0)
+        end = time.process_time() + (0.03 if len(calls) == 1 else 0.01)
+        while time.process_time() < end:
+            pass
+
+    first, best = bench.timed(once, torch.device("cpu"), repeats=3)
+    assert first >= 0.03 > best >= 0.01 and len(calls) == 4
+    bench.timed(once, torch.device("cpu"), repeats=100, budget=0.0)
+    assert len(calls) == 6
+    assert bench.matmul_gflop_per_s(torch.device("cpu"), torch.float32) > 1
+
+
+def test_peak_memory_is_the_processes_own():
+    """A new process does not begin with its parent's peak, and sees what it touches itself."""
+    ballast = np.ones(80_000_000)
+    assert bench.peak_gib(torch.device("cpu")) > 0.6
+    code = ("import bench, numpy, torch; cpu = torch.device('cpu'); a = bench.peak_gib(cpu); numpy.ones(25_000_000); "
+            "print(a, bench.peak_gib(cpu))")
+    before, after = map(float, subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                                              check=True).stdout.split())
+    del ballast
+    assert before < 0.5 and 0.12 < after - before < 0.25
+
+
+# ---- sections ----
+
+
+def last_line(capsys):
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+SMALL = ["--grid_size", "8", "--d_model", "64", "--max_seq_len", "8"]
+
+
+def test_encode_decode_and_model_sections(capsys):
+    names = ["ours", "cells", "t5"]
+    assert bench.main(["model", "encode", "decode", *SMALL, "--repeats", "1", "--competitors", *names]) == 0
+    out = last_line(capsys)
+    assert out["model"]["gflop"]["total"] < out["model"]["gflop"]["total_frame"]
+    assert set(out["encode"]) == {f"{n}, batch {b}" for n in names for b in (1, 64)}
+    assert set(out["decode"]) == {"ours, batch 1", "ours, batch 1, no cache", "ours, batch 64", "t5, batch 1",
+                                  "t5, batch 64", "cells, batch 1, no cache"}
+    assert all(r["tokens_per_s"] > 0 and r["s_first"] > 0 for r in out["decode"].values())
+
+
+def test_step_and_growth_sections(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(bench, "alone", lambda function, *arguments: function(*arguments))  # no new process: seconds
+    monkeypatch.setattr(bench, "matmul_gflop_per_s", lambda device, dtype: 100.0)
+    args = [*SMALL, "--repeats", "1", "--competitors", "ours", "cells", "--output_dir", str(tmp_path)]
+    assert bench.main(["step", "--batch_size", "4", "--bf16", *args]) == 0
+    out = last_line(capsys)["step"]
+    assert set(out) == {"ours, 1 threads", "cells, 1 threads"}
+    for r in out.values():
+        assert r["texts_per_s"] == pytest.approx(4 / r["s_step"])
+        assert r["tokens_per_s"] == pytest.approx(32 / r["s_step"])
+        assert r["mfu"] == pytest.approx(r["gflop_a_text"] * 4 / r["s_step"] / 100)
+    args = bench.options(grid_size=8, d_model=32, max_seq_len=8, repeats=1, competitors=["ours", "cells"],
+                         output_dir=str(tmp_path), point_limit=1e-6)
+    out = bench.growth(args, {"grid_size": (8, 16)})
+    assert {key: len(points) for key, points in out.items()} == {"ours, grid_size": 1, "cells, grid_size": 1}  # stopped
+    args.point_limit = 60.0
+    out = bench.growth(args, {"grid_size": (8, 16)})
+    assert [p["at"] for p in out["cells, grid_size"]] == [8, 16]
+    assert out["cells, grid_size"][1]["gflop_a_text"] > 2 * out["cells, grid_size"][0]["gflop_a_text"]
+    assert (tmp_path / "cost_growth.png").stat().st_size > 10_000
+
+
 @pytest.mark.slow
-def test_every_section_runs(monkeypatch, capsys):
+def test_a_measurement_has_a_process_of_its_own():
+    args = bench.options(repeats=1)
+    r = bench.alone(bench.measure_step, "ours", WheelerConfig(**TINY), 2, args, 1)
+    assert r["gib_peak"] > r["gib_before"] > 0 and r["mfu"] > 0
+
+
+def test_quality_gathers_runs_and_draws_them(capsys, tmp_path):
+    file, texts = tmp_path / "runs" / "quality.json", tmp_path / "stories.txt"
+    texts.write_text("\n\n".join(text.replace("\n\n", " ") for text in stories("train")[:40]))
+    args = ["quality", "--dataset", str(texts), "--grid_size", "32", "--d_model", "32", "--max_seq_len", "8", "--limit",
+            "0.3", "--eval_samples", "8", "--results", str(file), "--output_dir", str(tmp_path), "--cache_dir",
+            str(tmp_path / "cache")]
+    assert bench.main([*args, "--competitors", "ours"]) == 0
+    assert last_line(capsys)["quality"]["summary"]["ours, lr 0.0003"]["ratio_99"] == 1
+    assert bench.main([*args, "--competitors", "cells", "--rates", "1e-3"]) == 0
+    out = capsys.readouterr()
+    assert re.search(r"not within \d+ \(best 0\.0%\)", out.out) and ">= " in out.out and "cells, lr 0.001" in out.err
+    summary = json.loads(out.out.splitlines()[-1])["quality"]["summary"]
+    assert summary["cells, lr 0.001"]["lower_bound"] == [True, True]
+    stored = json.loads(file.read_text())["runs"]
+    ours = stored["copy: ours, lr 0.0003"]["curve"]
+    assert summary["cells, lr 0.001"]["ratio_90"] == pytest.approx(
+        stored["copy: cells, lr 0.001"]["curve"][-1]["seconds"] / ours[0]["seconds"])
+    assert bench.main([*args, "--competitors", "ours", "--rates", "1e-3", "--task", "language"]) == 0
+    picture = (tmp_path / "time_to_quality.png").read_bytes()
+    assert bench.main([*args, "--draw"]) == 0 and set(json.loads(file.read_text())["runs"]) == {*stored, (
+        "language: ours, lr 0.001")}
+    assert (tmp_path / "time_to_quality.png").read_bytes() == picture
+    capsys.readouterr()
+    for more, what in ((["--d_model", "64"], "holds runs with another config"), (["--batch_size", "9"], "batch_size")):
+        assert bench.main([*args, *more]) == 2
+        assert what in capsys.readouterr().err
+    assert set(json.loads(file.read_text())["runs"]) == {*stored, "language: ours, lr 0.001"}
+    file.write_text("[]")
+    assert bench.main(args) == 2 and "is not a file of this section" in capsys.readouterr().err
+
+
+def test_quality_takes_the_better_rate_and_the_first_time():
+    row = lambda s, exact, bits: {"seconds": s, "exact_match": exact, "bits_per_token": bits}
+    runs = {"a": {"name": "cells", "task": "copy", "lr": 1e-3, "steps": 9, "curve": [row(0, 0, 9), row(90, 0.95, 1)]},
+            "b": {"name": "cells", "task": "copy", "lr": 3e-4, "steps": 9, "curve": [row(0, 0, 9), row(90, 0.1, 3)]},
+            "c": {"name": "ours", "task": "copy", "lr": 3e-4, "steps": 9, "curve": [row(3, 0.9, 0), row(9, 1, 0)]}}
+    assert bench.best_runs(runs, "copy")["cells"]["lr"] == 1e-3
+    summary = bench.quality_table(runs)
+    good, bad = summary["cells, lr 0.001"], summary["cells, lr 0.0003"]
+    assert (good["seconds_to_90"], good["seconds_to_99"], good["ratio_90"], good["ratio_99"]) == (90, None, 30, 10)
+    assert good["lower_bound"] == [False, True] and bad["lower_bound"] == [True, True] and bad["ratio_90"] == 30
+
+
+def test_survival_and_capacity_sections(capsys, tmp_path):
+    assert bench.main(["survival", "capacity", "--patterns", "1", "--grid_size", "16", "--widest", "6", "--output_dir",
+                       str(tmp_path)]) == 0
+    out = last_line(capsys)
+    assert out["survival"]["perturbation-proof, max, 0.9"] == 1 and out["survival"]["signs, max, 0.9"] < 0.9
+    assert 0.3 < out["capacity"]["bits_per_cell"]["6"]["perturbation-proof"] < 0.35
+    assert out["capacity"]["bits_64x64"]["signs"] == 4096 and (tmp_path / "survival.png").stat().st_size > 10_000
+
+
+def test_bad_flags_are_one_line(capsys):
+    for bad, what in ((["nothing"], "nothing"), (["step", "--batch_size", "0"], "'0'"),
+                      (["quality", "--limit", "nan"], "nan"), (["step", "--competitors", "gpt"], "gpt"),
+                      (["step", "--fp16", "--bf16"], "exclude"), (["step", "--device", "tpu9"], "tpu9"),
+                      (["quality", "--dataset", "/no/such.txt"], "/no/such.txt"), (["model", "--d_model", "7"], "7"),
+                      (["quality", "--rates", "0"], "'0'")):
+        try:
+            code = bench.main(bad)
+        except SystemExit as stop:
+            code = stop.code
+        err = capsys.readouterr().err
+        assert code == 2 and what in err and err.count("\n") == 1, (bad, err)
+    with pytest.raises(ValueError, match="batchsize"):
+        bench.options(batchsize=3)
+    assert isinstance(bench.options(batch_size=3), argparse.Namespace) and bench.options().batch_size is None
+
+
+@pytest.mark.slow
+def test_every_section_runs(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(bench, "best_of", lambda function, **options: (function(), 1e-3)[1])
-    assert bench.main(["--frames", "8"]) == 0
-    last = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert last["torch"]["cells_per_s_numba"] > 0 and set(last) == {"machine", *bench.SECTIONS}
+    assert bench.main(["--frames", "8", *SMALL, "--output_dir", str(tmp_path)]) == 0
+    last = last_line(capsys)
+    assert last["torch"]["cells_per_s_numba"] > 0 and set(last) == {"machine", *bench.SECTIONS} - set(bench.SLOW)

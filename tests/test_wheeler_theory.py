@@ -1,7 +1,6 @@
 """wheeler_theory.py: structure functions, exact counts, the sampler against enumeration, the survival table."""
 
 import itertools
-import re
 import subprocess
 import sys
 
@@ -138,13 +137,9 @@ def test_noise_up_to_the_sign_never_breaks_a_proof_pattern():
 
 
 def test_command_line(tmp_path, capsys):
-    assert theory.main(["sample", "--size", "12", "--out", str(tmp_path / "a.npy")]) == 0
+    assert theory.main(["--size", "12", "--out", str(tmp_path / "a.npy")]) == 0
     assert theory.is_perturbation_proof(np.load(tmp_path / "a.npy"))
-    assert theory.main(["capacity", "--widest", "8"]) == 0
-    assert re.search(r"64x64 +4096 +24\d\d +13\d\d", capsys.readouterr().out)
-    assert theory.main(["survival", "--patterns", "1", "--size", "16"]) == 0
-    assert "100.00%" in capsys.readouterr().out
-    for bad in (["sample", "--size", "3", "--out", "x.npy"], ["capacity", "--widest", "2x"]):
+    for bad in (["--size", "3", "--out", "x.npy"], ["--size", "2x", "--out", "x.npy"], []):
         done = subprocess.run([sys.executable, theory.__file__, *bad], capture_output=True, text=True)
         assert done.returncode == 2 and "error" in done.stderr and "Traceback" not in done.stderr
         assert done.stderr.count("\n") == 1
