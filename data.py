@@ -3,6 +3,7 @@
     python data.py --dataset sample                        # tokenize and show what a run would train on
     python data.py --dataset roneneldan/TinyStories        # the default: from the Hugging Face hub, cached after that
     python data.py --dataset stories.jsonl                 # one JSON object a line; also .txt, a folder, any hub name
+    python train.py --streaming --max_steps 100000 --dataset huge.jsonl        # more than the disk or memory holds
 
 A data set is named by `--dataset`: "sample" (the embedded corpus of sample_corpus.py), a local file or folder, or a
 name on the hub. A local .jsonl has one object a line with the text in `--text_column`; a .txt holds texts separated by
@@ -12,6 +13,9 @@ there is no validation split, every 20th text (1,000 at most) is held out.
 Cache: <cache_dir>/<key>/ holds tokens.bin (uint16, uint32 above 65,536 entries), offsets.npy (int64) and meta.json; the
 key hashes the data, the tokenizer and the way texts are cut, so a change of any of them is a new entry. Entries are
 written under a temporary name and renamed, so a half-written one is never read.
+
+With --streaming nothing is cached: blocks of 10,000 texts are read, tokenised in a thread while the block before is
+trained on, shuffled and forgotten. A position in the stream is plain values, from which a run goes on exactly.
 """
 
 import argparse
@@ -21,7 +25,10 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +42,8 @@ DEFAULT_DATASET = "roneneldan/TinyStories"
 HELD_OUT_EVERY, HELD_OUT_MOST = 20, 1000
 TOKENIZER_TEXTS = 200_000  # more texts change little and cost minutes
 CACHE_FORMAT = 2  # part of every cache key: a new layout never opens old entries
+BLOCK_TEXTS = 10_000  # texts that --streaming shuffles at a time
+LEFT_AFTER = 24 * 3600  # seconds after which a half-written cache entry is somebody's crash, not somebody's work
 
 
 class DataError(ValueError):
@@ -42,6 +51,22 @@ class DataError(ValueError):
 
 
 # ---- texts ----------------------------------------------------------------------------------------------------------
+
+
+def json_text(line: str | bytes, path: Path, number: int | str, text_column: str) -> str:
+    """The text of one line of a .jsonl file; DataError names file and line (`number`) where there is none."""
+    try:
+        text = json.loads(line)[text_column]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise DataError(f"--dataset {path}: line {number} is not a JSON object with a field {text_column!r} "
+                        "(--text_column)") from None
+    if not isinstance(text, str):
+        raise DataError(f"--dataset {path}: field {text_column!r} of line {number} is not a string")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:                                                # JSON can spell half a character
+        raise DataError(f"--dataset {path}: field {text_column!r} of line {number} is not valid Unicode") from None
+    return text
 
 
 def read_local(path: Path, text_column: str) -> list[str]:
@@ -58,20 +83,8 @@ def read_local(path: Path, text_column: str) -> list[str]:
         return texts
     texts = []
     for number, line in enumerate(raw.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            texts.append(row[text_column])
-        except (ValueError, KeyError, TypeError, RecursionError):
-            raise DataError(f"--dataset {path}: line {number} is not a JSON object with a field {text_column!r} "
-                            "(--text_column)") from None
-        if not isinstance(texts[-1], str):
-            raise DataError(f"--dataset {path}: field {text_column!r} of line {number} is not a string")
-        try:
-            texts[-1].encode("utf-8")
-        except UnicodeEncodeError:                                            # JSON can spell half a character
-            raise DataError(f"--dataset {path}: field {text_column!r} of line {number} is not valid Unicode") from None
+        if line.strip():
+            texts.append(json_text(line, path, number, text_column))
     if not any(texts):
         raise DataError(f"--dataset {path}: there is no text in it")
     return texts
@@ -87,6 +100,19 @@ def hold_out(texts: Sequence[str], split: str) -> list[str]:
         return [texts[i] for i in held]
     chosen = set(held)
     return [text for i, text in enumerate(texts) if i not in chosen]
+
+
+def load_from_hub(dataset: str, **options):
+    """The splits of a data set of the hub, or DataError that says what to do instead."""
+    from datasets import load_dataset
+
+    try:
+        return load_dataset(dataset, **options)
+    except Exception as error:  # dozens of types, most of them mean "not reachable"
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise DataError(f"--dataset {dataset}: no such file or folder here, and it cannot be loaded from the hub "
+                        f"({reason}). Without a network train on the embedded corpus with `--dataset sample`, or on a "
+                        "local file with `--dataset stories.jsonl`") from None
 
 
 def load_texts(dataset: str = DEFAULT_DATASET, split: str = "train", text_column: str = "text") -> Sequence[str]:
@@ -113,15 +139,7 @@ def load_texts(dataset: str = DEFAULT_DATASET, split: str = "train", text_column
         return hold_out(read_local(path, text_column), split)
     if path.suffix in (".jsonl", ".json", ".txt"):
         raise DataError(f"--dataset {dataset}: no such file")
-    from datasets import load_dataset
-
-    try:
-        splits = load_dataset(dataset)
-    except Exception as error:  # dozens of types, most of them mean "not reachable"
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise DataError(f"--dataset {dataset}: no such file or folder here, and it cannot be loaded from the hub "
-                        f"({reason}). Without a network train on the embedded corpus with `--dataset sample`, or on a "
-                        "local file with `--dataset stories.jsonl`") from None
+    splits = load_from_hub(dataset)
     column = splits["train"] if "train" in splits else splits[next(iter(splits))]
     if text_column not in column.column_names:
         raise DataError(f"--dataset {dataset}: no column {text_column!r}, it has {', '.join(column.column_names)} "
@@ -136,6 +154,93 @@ def load_texts(dataset: str = DEFAULT_DATASET, split: str = "train", text_column
         return column.select([i for i in range(len(column)) if i % HELD_OUT_EVERY or
                               i >= HELD_OUT_EVERY * HELD_OUT_MOST])[text_column]
     return column.select(range(0, min(len(column), HELD_OUT_EVERY * HELD_OUT_MOST), HELD_OUT_EVERY))[text_column]
+
+
+class TextStream:
+    """The training texts of a large .jsonl file, of a folder with train.jsonl, or of the hub, block by block.
+
+    held_out: the validation texts, those that load_texts gives too (1,000 at most). start: the position of the first
+    text; a position is {"row": texts before it, "at": byte offset, or the state of a hub stream as JSON}. limit: texts
+    of a pass over the data, -1 = all.
+    """
+
+    def __init__(self, dataset: str, text_column: str = "text", limit: int = -1):
+        self.dataset, self.text_column = dataset, text_column
+        path = Path(dataset)
+        self.path = path / "train.jsonl" if path.is_dir() else path if path.is_file() else None
+        if dataset == "sample":
+            raise DataError("--dataset sample is small: leave --streaming out")
+        if self.path is None and path.suffix in (".jsonl", ".json", ".txt"):
+            raise DataError(f"--dataset {dataset}: no such file")
+        if self.path is not None and (self.path.suffix != ".jsonl" or not self.path.is_file()):
+            raise DataError(f"--dataset {dataset}: --streaming reads a .jsonl file, a folder with train.jsonl, or the "
+                            "hub")
+        if self.path:
+            self.start = {"row": 0, "at": 0}
+            own = (path / f"validation{ending}" for ending in (".jsonl", ".json", ".txt"))
+            own = next((file for file in own if path.is_dir() and file.is_file()), None)
+            self.held_out = None if own is None else read_local(own, text_column)[:HELD_OUT_MOST]
+        else:
+            splits = load_from_hub(dataset, streaming=True)
+            self.hub = splits["train"] if "train" in splits else splits[next(iter(splits))]
+            self.start, self.open = {"row": 0, "at": json.dumps(self.hub.state_dict())}, (None, None)
+            self.held_out = None if "validation" not in splits else [
+                self._column(row) for row in islice(splits["validation"], HELD_OUT_MOST)]
+        self.spared, self.limit = 0, limit                                    # rows up to here: every 20th is held out
+        if self.held_out is None:
+            self.spared = HELD_OUT_EVERY * HELD_OUT_MOST
+            self.held_out = hold_out(self._rows(self.start, self.spared)[0], "validation")
+            while 0 <= limit and self.limit - -(-min(self.limit, self.spared) // HELD_OUT_EVERY) < limit:
+                self.limit += 1                                               # so many rows for so many to train on
+        elif not self._rows(self.start, 1)[0]:
+            raise DataError(f"--dataset {dataset}: there is no text in it")
+
+    def block(self, position: dict, size: int = BLOCK_TEXTS) -> tuple[list[str], dict]:
+        """The training texts among the `size` rows from a position on, and the position after them: the start again
+        after the last."""
+        row = position["row"]
+        count = size if self.limit < 0 else min(size, self.limit - row)
+        texts, after = self._rows(position, count)
+        ended = len(texts) < count or row + count == self.limit
+        kept = [text for i, text in enumerate(texts, row) if i >= self.spared or i % HELD_OUT_EVERY]
+        return kept, self.start if ended else after
+
+    def _column(self, row: dict) -> str:
+        if not isinstance(row.get(self.text_column, 0), str | None):
+            raise DataError(f"--dataset {self.dataset}: no column {self.text_column!r} of strings, it has "
+                            f"{', '.join(map(str, row))} (--text_column)")
+        return row[self.text_column] or ""
+
+    def _rows(self, position: dict, count: int) -> tuple[list[str], dict]:
+        """`count` rows from a position on, fewer at the end of the data, and the position after them."""
+        texts = []
+        if self.path is None:
+            reached, rows = self.open
+            if position != reached:                                           # else: go on reading where we are
+                self.hub.load_state_dict(json.loads(position["at"]))
+                rows = iter(self.hub)
+            try:
+                texts = [self._column(row) for row in islice(rows, count)]
+            except DataError:
+                raise
+            except Exception as error:                                        # the network, a damaged file
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+                raise DataError(f"--dataset {self.dataset}: reading the stream failed ({reason})") from None
+            reached = {"row": position["row"] + len(texts), "at": json.dumps(self.hub.state_dict())}
+            self.open = reached, rows
+            return texts, reached
+        at = position["at"]
+        try:
+            with open(self.path, "rb") as file:
+                file.seek(at)
+                while len(texts) < count and (line := file.readline()):
+                    if line.strip():
+                        texts.append(json_text(line.removeprefix(b"\xef\xbb\xbf"), self.path, f"at byte {at:,}",
+                                               self.text_column))
+                    at += len(line)
+        except OSError as error:
+            raise DataError(f"--dataset {self.path}: cannot be read ({error.strerror})") from None
+        return texts, {"row": position["row"] + len(texts), "at": at}
 
 
 def make_cache_dir(cache_dir: str | os.PathLike) -> None:
@@ -170,8 +275,12 @@ def get_tokenizer(name: str | None, texts: Sequence[str], vocab_size: int, cache
     tokenizer = train_tokenizer((text for text in sample if text), vocab_size)
     make_cache_dir(cache_dir)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(tokenizer_to_dict(tokenizer)), encoding="utf-8")
-    os.replace(temporary, path)
+    try:
+        temporary.write_text(json.dumps(tokenizer_to_dict(tokenizer)), encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise DataError(f"--cache_dir {cache_dir}: the tokenizer cannot be written ({error.strerror})") from None
     return tokenizer
 
 
@@ -183,12 +292,13 @@ def bucket_lengths(max_seq_len: int) -> list[int]:
     return sorted({min(max_seq_len, round_up(max_seq_len * quarter // 4)) for quarter in (1, 2, 3, 4)})
 
 
-def tokenize(texts: Sequence[str], tokenizer, max_seq_len: int, long_texts: str) -> Iterator[tuple[np.ndarray, bool]]:
+def tokenize(texts: Sequence[str], tokenizer, max_seq_len: int, long_texts: str,
+             progress: bool = True) -> Iterator[tuple[np.ndarray, bool]]:
     """Token ids of each text, end token last, and whether it was cut. `long_texts`: "cut" keeps the first
     max_seq_len - 1 tokens; "split" goes on with the rest as texts of their own."""
     limit, eos = max_seq_len - 1, tokenizer.eos_token_id
     for start in tqdm(range(0, len(texts), 1000), desc="tokenizing", unit="k texts", leave=False,
-                      disable=len(texts) < 20_000):
+                      disable=not progress or len(texts) < 20_000):
         batch = [text for text in texts[start : start + 1000] if text and not text.isspace()]
         if not batch:
             continue
@@ -199,28 +309,19 @@ def tokenize(texts: Sequence[str], tokenizer, max_seq_len: int, long_texts: str)
                 yield np.array([*part, eos]), long_texts == "cut" and len(ids) > limit
 
 
-class TokenDataset:
-    """Tokenised texts in a memory map. `len(ds)`, `ds[i]` -> (T,) array of token ids, end token last.
+class Tokens:
+    """Tokenised texts. `len(ds)`, `ds[i]` -> (T,) array of token ids, end token last.
 
-    texts_cut: how many texts were longer than max_seq_len. key: name of the cache entry. content: hash of the tokens,
-    the same wherever and however they were made.
+    tokens: all of them, one text after the other; offsets: (len + 1,) int64, where each begins. texts_cut: how many
+    texts were longer than max_seq_len.
     """
 
-    def __init__(self, folder: str | os.PathLike):
-        self.folder = folder = Path(folder)
-        meta = json.loads((folder / "meta.json").read_text())
-        self.key, self.content = meta["key"], meta["content"]
-        self.texts_cut, self.max_seq_len = meta["texts_cut"], meta["max_seq_len"]
-        self.vocab_size, self.special_ids = meta["vocab_size"], meta["special_ids"]
-        self.offsets = np.load(folder / "offsets.npy")
-        self.tokens = np.memmap(folder / "tokens.bin", dtype=meta["dtype"], mode="r")
-        if len(self.tokens) != self.offsets[-1]:
-            raise DataError(f"{folder}: tokens.bin has {len(self.tokens)} tokens, wanted {self.offsets[-1]}; delete it")
-        self.lengths = np.diff(self.offsets)
+    def __init__(self, tokens: np.ndarray, offsets: np.ndarray, meta: dict):
+        self.tokens, self.offsets, self.texts_cut = tokens, offsets, meta["texts_cut"]
+        self.max_seq_len, self.vocab_size, self.special_ids = (
+            meta["max_seq_len"], meta["vocab_size"], meta["special_ids"])
+        self.lengths = np.diff(offsets)
         self.buckets = bucket_lengths(self.max_seq_len)
-
-    def __reduce__(self):
-        return TokenDataset, (self.folder,)                                   # a worker maps the file, not a copy
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -238,8 +339,70 @@ class TokenDataset:
         ids = np.full((len(rows), length), self.special_ids[2], dtype=np.int64)
         for out, row in zip(ids, rows, strict=True):
             out[: len(row)] = row
+        if ids.max() >= self.vocab_size:
+            raise DataError(f"{getattr(self, 'folder', 'the data')}: token {ids.max()} is not in the vocabulary of "
+                            f"{self.vocab_size}; delete it")
         mask = np.arange(length) < np.array([len(row) for row in rows])[:, None]
         return torch.from_numpy(ids), torch.from_numpy(mask)
+
+
+class TokenDataset(Tokens):
+    """Tokens in a memory map. key: name of the cache entry. content: hash of the tokens, the same wherever and however
+    they were made. Raises OSError, ValueError, KeyError or TypeError where the entry is damaged."""
+
+    def __init__(self, folder: str | os.PathLike):
+        self.folder = folder = Path(folder)
+        meta = json.loads((folder / "meta.json").read_text())
+        self.key, self.content = meta["key"], meta["content"]
+        offsets = np.load(folder / "offsets.npy")
+        tokens = np.memmap(folder / "tokens.bin", dtype={"uint16": np.uint16, "uint32": np.uint32}[meta["dtype"]],
+                           mode="r")
+        if (offsets.ndim != 1 or offsets.dtype != np.int64 or len(offsets) < 2 or offsets[0]
+                or len(tokens) != offsets[-1]):
+            raise DataError(f"{folder}: offsets.npy does not fit the {len(tokens)} tokens of tokens.bin; delete it")
+        super().__init__(tokens, offsets, meta)
+        if not (self.lengths.min() > 0 and self.lengths.max() <= self.max_seq_len and len(self.special_ids) == 3):
+            raise DataError(f"{folder}: its texts have {self.lengths.min()} to {self.lengths.max()} tokens; delete it")
+
+    def __reduce__(self):
+        return TokenDataset, (self.folder,)                                   # a worker maps the file, not a copy
+
+
+class TokenBlocks:
+    """Blocks of a TextStream as Tokens. `number` and `position` say which one is at hand: a run goes on from them.
+    While one is trained on, a thread makes the next."""
+
+    def __init__(self, stream: TextStream, tokenizer, max_seq_len: int, long_texts: str, number: int = 0,
+                 position: dict | None = None):
+        self.stream, self.tokenizer, self.cut = stream, tokenizer, (max_seq_len, long_texts)
+        self.number, self.position = number, position or stream.start
+        self.thread, self.next = ThreadPoolExecutor(1), None
+        self.tokens, self.after = self._make(self.position)
+
+    def _make(self, position: dict) -> tuple[Tokens, dict]:
+        texts, after = self.stream.block(position)
+        offsets, rows, cut = [0], [], 0
+        for ids, was_cut in tokenize(texts, self.tokenizer, *self.cut, progress=False):
+            rows.append(ids.astype(np.uint32))
+            offsets.append(offsets[-1] + len(ids))
+            cut += was_cut
+        return Tokens(np.concatenate(rows) if rows else np.empty(0, np.uint32), np.array(offsets), token_meta(
+            self.tokenizer, self.cut[0], cut)), after
+
+    def prepare(self) -> None:
+        """Begin to make the next block in the background."""
+        self.next = self.next or self.thread.submit(self._make, self.after)
+
+    def advance(self) -> None:
+        """Go to the next block; after the last one the data begins again."""
+        self.prepare()
+        (self.tokens, after), self.next = self.next.result(), None
+        self.number, self.position, self.after = self.number + 1, self.after, after
+
+
+def token_meta(tokenizer, max_seq_len: int, texts_cut: int) -> dict:
+    return {"max_seq_len": max_seq_len, "texts_cut": texts_cut, "vocab_size": vocabulary_size(tokenizer),
+            "special_ids": [tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id]}
 
 
 def build_dataset(texts: Sequence[str], tokenizer, max_seq_len: int, cache_dir: str | os.PathLike,
@@ -257,9 +420,12 @@ def build_dataset(texts: Sequence[str], tokenizer, max_seq_len: int, cache_dir: 
     if folder.exists():
         try:
             return TokenDataset(folder)
-        except (OSError, ValueError, KeyError):                               # damaged: make it again
+        except (OSError, ValueError, KeyError, TypeError, EOFError):          # damaged: make it again
             shutil.rmtree(folder, ignore_errors=True)
     make_cache_dir(cache_dir)
+    for left in Path(cache_dir).glob("*.????????"):                           # of runs that were killed here
+        if left.is_dir() and time.time() - left.stat().st_mtime > LEFT_AFTER:
+            shutil.rmtree(left, ignore_errors=True)
     temporary = Path(tempfile.mkdtemp(dir=cache_dir, prefix=f"{key}."))
     try:
         dtype = "uint16" if size <= 65536 else "uint32"
@@ -273,16 +439,16 @@ def build_dataset(texts: Sequence[str], tokenizer, max_seq_len: int, cache_dir: 
         if len(offsets) == 1:
             raise DataError(f"none of the {len(texts)} texts has anything in it")
         np.save(temporary / "offsets.npy", np.array(offsets, dtype=np.int64))
-        (temporary / "meta.json").write_text(json.dumps({
-            "key": key, "content": digest.hexdigest(), "dtype": dtype, "max_seq_len": max_seq_len, "texts_cut": cut,
-            "vocab_size": size,
-            "special_ids": [tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id]}))
+        (temporary / "meta.json").write_text(json.dumps(token_meta(tokenizer, max_seq_len, cut) | {
+            "key": key, "content": digest.hexdigest(), "dtype": dtype}))
         try:
             os.replace(temporary, folder)
         except OSError:
             if not (folder / "meta.json").is_file():                          # else: another process was faster
                 raise
         return TokenDataset(folder)
+    except OSError as error:                                                  # a full disk
+        raise DataError(f"--cache_dir {cache_dir}: the tokenised data cannot be written ({error.strerror})") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -296,13 +462,14 @@ class EpochBatches(torch.utils.data.Dataset):
     Texts are shuffled, then grouped by bucket; what does not fill a batch joins the next longer bucket, the last
     remainder is left out of this epoch. `random_text_share` of the rows (drawn at random) are replaced by random tokens
     of the same length: they teach copying of what no story contains. The last `blank_rows` rows are spared (they train
-    the language model). Items: input_ids (B, T) int64, mask (B, T) bool.
+    the language model). Items: input_ids (B, T) int64, mask (B, T) bool; of process `rank` among `ranks` every
+    ranks-th row.
     """
 
-    def __init__(self, data: TokenDataset, batch_size: int, seed: int, epoch: int, random_text_share: float = 0.0,
-                 blank_rows: int = 0):
+    def __init__(self, data: Tokens, batch_size: int, seed: int, epoch: int, random_text_share: float = 0.0,
+                 blank_rows: int = 0, rank: int = 0, ranks: int = 1):
         self.data, self.seed, self.epoch, self.blank_rows = data, seed, epoch, blank_rows
-        self.random_text_share = random_text_share
+        self.random_text_share, self.rank, self.ranks = random_text_share, rank, ranks
         rng = np.random.default_rng([seed, epoch])
         order = rng.permutation(len(data))
         bucket_of = np.searchsorted(data.buckets, data.lengths[order])
@@ -327,7 +494,11 @@ class EpochBatches(torch.utils.data.Dataset):
             random_ids = torch.from_numpy(rng.choice(allowed, (len(rows), length)))
             text = mask[rows] & (ids[rows] != self.data.special_ids[1])
             ids[rows] = torch.where(text, random_ids, ids[rows])
-        return ids, mask
+        return ids[self.rank :: self.ranks], mask[self.rank :: self.ranks]
+
+    def tokens(self, i: int) -> int:
+        """Tokens of batch i without padding, all processes together."""
+        return int(self.data.lengths[self.batches[i][0]].sum())
 
 
 def add_data_flags(parser: argparse.ArgumentParser) -> None:

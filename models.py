@@ -25,6 +25,7 @@ import os
 import pickle
 import sys
 import warnings
+import zipfile
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -34,13 +35,16 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from huggingface_hub import PyTorchModelHubMixin, load_torch_model, save_torch_state_dict, snapshot_download
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint as recomputed
 
 from tokenizer import tokenizer_from_dict, tokenizer_from_json, tokenizer_to_dict
 
 CHECKPOINT_FORMAT = 1
 SHIPPED = "wheeler-21m"                                                       # folder of the model in checkpoints/
 SHARD_SIZE = "15MB"                                                          # of weights: code hosts like small files
+LARGEST_SIZE = 2**20  # of any number in a config: beyond it a file is damaged or wants to do harm
 
 
 def round_up(n: int, multiple: int = 64) -> int:
@@ -76,6 +80,16 @@ class WheelerConfig:
     pad_token_id: int = 2
 
     def __post_init__(self):
+        for field in fields(self):
+            value, kind = getattr(self, field.name), type(field.default)
+            if field.default is None:                                         # patch_size, num_heads
+                if value is None:
+                    continue
+                kind = int
+            if type(value) is not kind and not (kind is float and type(value) is int):
+                raise ValueError(f"{field.name} = {value!r:.80} must be {kind.__name__}, not {type(value).__name__}")
+            if kind is int and abs(value) > LARGEST_SIZE:
+                raise ValueError(f"{field.name} = {value} must be at most {LARGEST_SIZE}")
         for name in ("vocab_size", "grid_size", "d_model", "max_seq_len", "decoder_layers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} = {getattr(self, name)} must be at least 1")
@@ -123,6 +137,14 @@ class WheelerConfig:
 
 
 # ---- parts ----------------------------------------------------------------------------------------------------------
+
+
+def run_layer(part: nn.Module, function: Callable, *inputs) -> Tensor:
+    """function(*inputs). In training with `part.grad_checkpointing` its inner results are not kept for the backward
+    pass but computed again there: less memory, a third more time, the same numbers."""
+    if part.grad_checkpointing and part.training and torch.is_grad_enabled():
+        return recomputed(function, *inputs, use_reentrant=False)
+    return function(*inputs)
 
 
 def rotary_table(length: int, head_dim: int) -> Tensor:
@@ -287,6 +309,8 @@ class Layer(nn.Module):
 class Encoder(nn.Module):
     """Text -> patch latents. forward: input_ids (B, T) int64, mask (B, T) bool -> (B, N, D) of unit rms."""
 
+    grad_checkpointing = False                                                # see run_layer
+
     def __init__(self, c: WheelerConfig):
         super().__init__()
         self.max_seq_len = c.max_seq_len
@@ -306,7 +330,7 @@ class Encoder(nn.Module):
     def forward(self, input_ids: Tensor, mask: Tensor) -> Tensor:
         x = self.embedding(input_ids)                                         # (B, T, D)
         for layer in self.layers:
-            x = layer(x, self.rope, mask[:, None, None, :])                   # (B, T, D)
+            x = run_layer(self, layer, x, self.rope, mask[:, None, None, :])  # (B, T, D)
         # Every padded or missing position holds the same vector, so padding and batch mates change nothing, and the
         # cross-attention below needs no mask (an arbitrary mask loses the fast attention kernels).
         x = torch.where(mask[..., None], self.norm_text(x), self.blank.to(x.dtype))
@@ -394,6 +418,8 @@ class TileFrame(nn.Module):
 class Decoder(nn.Module):
     """Text from patch latents. forward: inputs (B, T) int64 shifted right, context of latents -> hidden (B, T, D)."""
 
+    grad_checkpointing = False                                                # see run_layer
+
     def __init__(self, c: WheelerConfig):
         super().__init__()
         # A table of its own: with the encoder's, the previous token would compete with the one that is read.
@@ -412,7 +438,7 @@ class Decoder(nn.Module):
         """What every layer's cross-attention reads of latents (B, N, D)."""
         x = self.norm_latents(latents)
         for layer in self.grid_layers:
-            x = layer(x, self.rope)                                           # (B, N, D)
+            x = run_layer(self, layer, x, self.rope)                          # (B, N, D)
         x = self.norm_memory(x)
         return [layer.cross.context(x, self.patch_code, self.target_code) for layer in self.layers]
 
@@ -420,7 +446,7 @@ class Decoder(nn.Module):
         """context: what `context(latents)` gives; None: blank latents, the decoder as a language model."""
         x = self.embedding(inputs)                                            # (B, T, D)
         for layer, read in zip(self.layers, context or [None] * len(self.layers), strict=True):
-            x = layer.decode(x, self.rope, read)
+            x = run_layer(self, layer.decode, x, self.rope, read)
         return self.norm_out(x)                                               # (B, T, D)
 
     def new_caches(self, rows: int, length: int) -> list[Tensor]:
@@ -824,14 +850,25 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
             raise ValueError(f"{name} is not a Wheeler checkpoint: it has no format_version, config and model")
         if checkpoint["format_version"] != CHECKPOINT_FORMAT:
             raise ValueError(f"{name} has format version {checkpoint['format_version']}, wanted {CHECKPOINT_FORMAT}")
-        unknown = checkpoint["config"].keys() - {field.name for field in fields(WheelerConfig)}
+        stored, weights, tokenizer = checkpoint["config"], checkpoint["model"], checkpoint.get("tokenizer")
+        if not isinstance(stored, dict) or not isinstance(weights, dict):
+            raise ValueError(f"{name} is not a Wheeler checkpoint: its config or model is no dict")
+        unknown = stored.keys() - {field.name for field in fields(WheelerConfig)}
         if unknown:
-            raise ValueError(f"{name} has unknown config entries: {', '.join(sorted(unknown))}")
-        tokenizer = checkpoint.get("tokenizer")
-        tokenizer = None if tokenizer is None else tokenizer_from_dict(tokenizer)
-        model = cls(WheelerConfig(**checkpoint["config"]), tokenizer)
+            raise ValueError(f"{name} has unknown config entries: {', '.join(sorted(map(str, unknown)))}")
+        for key, weight in weights.items():
+            # A view can claim a size that its storage does not have.
+            if not (isinstance(weight, Tensor) and weight.is_floating_point() and weight.is_contiguous() and
+                    weight.layout is torch.strided and isinstance(key, str)):
+                raise ValueError(f"{name}: {key!r:.80} of its model is not a plain tensor of floats")
         try:
-            model.load_state_dict(checkpoint["model"], strict=True)
+            config = WheelerConfig(**stored)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+        check_sizes(config, {key: tuple(weight.shape) for key, weight in weights.items()}, name)
+        model = cls(config, None if tokenizer is None else tokenizer_from_dict(tokenizer))
+        try:
+            model.load_state_dict(weights, strict=True)
         except RuntimeError as error:
             raise ValueError(f"{name} does not fit its own config: {str(error).splitlines()[-1].strip()}") from None
         return model.eval()
@@ -872,12 +909,22 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
     def _from_pretrained(cls, *, model_id: str, strict: bool = True, map_location="cpu", revision=None, cache_dir=None,
                          force_download=False, local_files_only=False, token=None, **model_kwargs):
         # The mixin's own method knows no shards, and its strict=False would leave random weights for missing names.
-        folder = model_id if os.path.isdir(model_id) else snapshot_download(
+        folder = Path(model_id if os.path.isdir(model_id) else snapshot_download(
             model_id, revision=revision, cache_dir=cache_dir, force_download=force_download, token=token,
-            local_files_only=local_files_only, allow_patterns=["*.safetensors", "*.json"])
+            local_files_only=local_files_only, allow_patterns=["*.safetensors", "*.json"]))
+        if not isinstance(model_kwargs.get("config"), WheelerConfig):
+            raise ValueError(f"{model_id} has no config.json of a Wheeler model")
+        shapes = {}
+        for weights in sorted(folder.glob("*.safetensors")):
+            try:
+                with safe_open(weights, "pt") as file:
+                    shapes |= {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}
+            except SafetensorError as error:
+                raise ValueError(f"{weights} is not a readable safetensors file: {error}") from None
+        check_sizes(model_kwargs["config"], shapes, model_id)
         model = cls(**model_kwargs)
         load_torch_model(model, folder, strict=strict)                        # half precision becomes float32 here
-        tokenizer = Path(folder) / "tokenizer.json"
+        tokenizer = folder / "tokenizer.json"
         if model.tokenizer is None and tokenizer.is_file():                   # a model may be saved without one
             model.tokenizer = tokenizer_from_json(tokenizer.read_text(encoding="utf-8"), model.config)
         return model.to(map_location).eval()
@@ -891,14 +938,33 @@ def find_checkpoint(path: str | os.PathLike) -> Path:
     return shipped if path.name == "best.pt" and not path.exists() and shipped.is_dir() else path
 
 
+def check_sizes(config: WheelerConfig, shapes: dict[str, tuple[int, ...]], name: str) -> None:
+    """ValueError where a stored config claims other sizes than the tensors beside it have: found out before a model of
+    these sizes takes memory."""
+    c, d = config, config.d_model
+    for part, wanted in (("encoder.layers", c.encoder_layers), ("decoder.grid_layers", c.grid_layers),
+                         ("decoder.layers", c.decoder_layers)):
+        found = len({key.split(".")[2] for key in shapes if key.startswith(f"{part}.")})
+        if found != wanted:
+            raise ValueError(f"{name} does not fit its own config: {wanted} {part}, but weights of {found}")
+    for key, wanted in (("encoder.embedding.weight", (round_up(c.vocab_size), d)), ("encoder.text_code",
+                        (c.max_seq_len, d)), ("encoder.patch_code", (c.num_patches, d)),
+                        ("patches.unfold.weight", (c.patch_size**2 * d, d))):
+        if shapes.get(key) != wanted:
+            raise ValueError(f"{name} does not fit its own config: {key} has shape {shapes.get(key)}, wanted {wanted}")
+
+
 def read_checkpoint(path: str | os.PathLike) -> dict:
     """The dict of a checkpoint file, tensors on the CPU, read without running code in it; see load_from_checkpoint."""
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no checkpoint at {path}: train one first, for example with `python train.py`")
     try:
+        with zipfile.ZipFile(path) as archive:                                # what torch.save writes is not compressed
+            if sum(entry.file_size for entry in archive.infolist()) > os.path.getsize(path):
+                raise ValueError("it claims to unpack to more than it is")
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:                                                # torch raises half a dozen types here
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        if isinstance(error, pickle.UnpicklingError):                         # torch's text advises an unsafe load
+        if isinstance(error, (pickle.UnpicklingError, zipfile.BadZipFile)):   # torch's text advises an unsafe load
             reason = "it is no file of torch.save, or holds more than tensors and plain values"
         raise ValueError(f"{path} is not a readable checkpoint: {reason}") from None

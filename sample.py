@@ -31,7 +31,7 @@ from PIL import Image, PngImagePlugin
 
 from data import read_local
 from models import WheelerTextAutoencoder, find_checkpoint
-from wheeler_code import FrameCode, frame_bits
+from wheeler_code import FrameCode, fence_line, frame_bits
 from wheeler_cpu import Parser, WheelerMemoryCPU, frame_image
 
 INPUT_BYTES, PICTURE_FACTOR = 1 << 24, 32                                     # largest text file; pixels a cell
@@ -164,9 +164,9 @@ def text_of_picture(model: WheelerTextAutoencoder, code: FrameCode | None, path:
     if weights and weights != mine:
         raise ValueError(f"--from {path}: written with the weights {weights}, this checkpoint has {mine}; only the "
                          "weights that wrote a frame can read it (--checkpoint)")
-    edge = np.stack([frame[0], frame[:, 0]]) * np.where(np.arange(len(frame)) % 2, 1, -1)
+    edge = np.stack([frame[0], frame[:, 0]]) * np.where(fence_line(len(frame)), -1, 1)
     known = edge[np.abs(edge) > 0.25]                                         # erased cells say nothing
-    # The first row and column of every code frame alternate.
+    # The first row and column of every code frame are its fence.
     if code is not None and kind != "learned" and known.size > len(frame) // 2 and (known > 0).mean() > 0.8:
         (ids, intact), = code.read(frame[None])
         return {"file": path, "kind": "code", "text": model.tokenizer.decode(ids, skip_special_tokens=True),

@@ -5,7 +5,10 @@
     python train.py --batch_size 64 --grid_size 64 --d_model 256 --epochs 10 --fp16                    # on a GPU
     python train.py --resume                                  # go on where checkpoints/last.pt stopped, with its flags
     python train.py --resume runs/a/last.pt                   # the same for a run in another folder
+    python train.py --init_from checkpoints/best.pt --dataset stories.jsonl --output_dir tuned         # fine-tune
+    torchrun --nproc_per_node=2 train.py ...                  # several GPUs (or processes); see ranks.py
     python train.py --plot checkpoints                        # curves of a run as a PNG
+    python train.py --doctor --fp16 --batch_size 64           # check the machine, time and memory of these flags
 
 Writes <output_dir>/last.pt and best.pt (lowest validation loss: the sum of those from grid, frame and nothing),
 metrics.jsonl (one JSON object a line) and run.json (flags, commit, versions). Every step decodes a share of the batch
@@ -19,12 +22,10 @@ import json
 import math
 import os
 import random
-import signal
-import subprocess
 import sys
-import threading
 import time
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,20 +33,47 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from data import EpochBatches, add_data_flags, build_dataset, get_tokenizer, load_texts
+from data import (
+    TOKENIZER_TEXTS,
+    EpochBatches,
+    TextStream,
+    TokenBlocks,
+    add_data_flags,
+    build_dataset,
+    get_tokenizer,
+    load_texts,
+)
 from evaluate import PATHS, check_device, reconstruct, score, teacher_forced
 from models import WheelerConfig, WheelerTextAutoencoder, read_checkpoint
+from ranks import Ranks, StopSignal, start_worker
+from run_folder import (
+    Metrics,
+    UsageError,
+    best_loss,
+    explain,
+    git_commit,
+    plot,
+    read_metrics,  # noqa: F401  (train.read_metrics)
+    restore_optimizer,
+    rng_state,
+    run_lock,
+    save_checkpoint,
+    set_aside,
+    set_rng_state,
+    versions,
+    write_whole,
+)
 from tokenizer import vocabulary_size
 
 MODEL_FLAGS = ("grid_size", "d_model", "patch_size", "max_seq_len", "encoder_layers", "grid_layers", "decoder_layers",
                "num_heads", "dropout", "frame_code", "aligned_start")
 ORDER_FLAGS = ("batch_size", "accumulation_steps", "seed")  # what decides which texts a step sees
-RUN_FILES = ("last.pt", "best.pt", "metrics.jsonl", "run.json")
+LEAST_LOSS_SCALE = 2.0**-10  # below it every gradient overflowed for dozens of steps
 TRAINING_STATE = {"step", "skipped", "optimizer", "scaler", "rng", "flags", "data_content"}
 
 
-class UsageError(ValueError):
-    """Something that the person who typed the command can mend; printed as one line, exit code 2."""
+def int_or_auto(text: str) -> int | str:
+    return text if text == "auto" else int(text)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -71,8 +99,12 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--vocab_size", type=int, default=c.vocab_size, help="size of a tokenizer trained here")
     group.add_argument("--tokenizer", default=None, help="folder or hub name; default: train one on the data")
     add_data_flags(parser)
+    parser.add_argument("--streaming", action=argparse.BooleanOptionalAction, default=False,
+                        help="read the data while training, in blocks of 10,000 texts, each shuffled by itself, and "
+                             "cache nothing: for data sets larger than the disk; needs --max_steps")
     group = parser.add_argument_group("training")
-    group.add_argument("--batch_size", type=int, default=32, help="texts a batch")
+    group.add_argument("--batch_size", type=int_or_auto, default=32,
+                       help="texts a batch, all processes together; auto: the most that fit into the memory")
     group.add_argument("--accumulation_steps", type=int, default=1, help="batches an optimizer step")
     group.add_argument("--epochs", type=int, default=10, help="passes over the training texts")
     group.add_argument("--max_steps", type=int, default=-1, help="optimizer steps, -1 = as many as --epochs gives")
@@ -96,15 +128,21 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--seed", type=int, default=0, help="seed of weights, data order and dropout")
     group = parser.add_argument_group("hardware")
     group.add_argument("--device", default=None, help="cpu, cuda, cuda:1 ...; default: a GPU if there is one")
-    group.add_argument("--fp16", action="store_true", help="float16 autocast with loss scaling")
-    group.add_argument("--bf16", action="store_true", help="bfloat16 autocast")
+    group.add_argument("--fp16", action=argparse.BooleanOptionalAction, default=False,
+                       help="float16 autocast with loss scaling")
+    group.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=False, help="bfloat16 autocast")
     group.add_argument("--compile", action=argparse.BooleanOptionalAction, default=False, help="torch.compile")
+    group.add_argument("--grad_checkpointing", action=argparse.BooleanOptionalAction, default=False,
+                       help="compute inner results of the layers twice instead of keeping them: less memory")
     group.add_argument("--num_workers", type=int, default=0, help="processes that prepare batches")
     group = parser.add_argument_group("watching and saving")
     group.add_argument("--output_dir", default="checkpoints", help="folder for checkpoints and logs")
     group.add_argument("--resume", nargs="?", const="", default=None, metavar="CHECKPOINT",
                        help="go on from a checkpoint (default <output_dir>/last.pt), in its folder and with its flags "
                             "where none is given")
+    group.add_argument("--init_from", default=None, metavar="CHECKPOINT",
+                       help="start a new run from the weights, tokenizer and sizes of a checkpoint, a run folder (its "
+                            "best.pt) or a folder of save_pretrained")
     group.add_argument("--eval_every", type=int, default=500, help="steps between evaluations, -1 = first and last")
     group.add_argument("--eval_samples", type=int, default=128, help="unseen texts an evaluation reads back")
     group.add_argument("--show_samples", type=int, default=3, help="of these, how many are printed")
@@ -114,13 +152,14 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--wandb_project", default="wheeler-ai", help="project name there")
     group.add_argument("--plot", nargs="+", metavar="RUN", default=None,
                        help="draw the curves of these run folders to <output_dir>/curves.png and exit")
+    group.add_argument("--doctor", action="store_true", help="check this machine with the other flags and exit")
     return parser
 
 
 def check_flags(args: argparse.Namespace) -> None:
     """UsageError that names the flag, its value and its limit."""
     for name in ("batch_size", "accumulation_steps", "epochs", "log_every", "eval_samples"):
-        if getattr(args, name) < 1:
+        if getattr(args, name) != "auto" and getattr(args, name) < 1:
             raise UsageError(f"--{name} {getattr(args, name)} must be at least 1")
     for name in ("max_steps", "eval_every", "save_every", "max_train_samples"):
         if getattr(args, name) == 0 or getattr(args, name) < -1:
@@ -146,6 +185,11 @@ def check_flags(args: argparse.Namespace) -> None:
     WheelerConfig(**{name: getattr(args, name) for name in MODEL_FLAGS})      # says what is wrong before data is read
     if args.fp16 and args.bf16:
         raise UsageError("--fp16 and --bf16 exclude each other")
+    if args.streaming and args.max_steps < 0:
+        raise UsageError("--streaming needs --max_steps: how many texts there are is known only at their end")
+    if args.streaming and args.num_workers:
+        raise UsageError(f"--streaming prepares texts in a thread of its own: --num_workers {args.num_workers} must be "
+                         "0")
 
 
 def get_lr(step: int, args: argparse.Namespace, total_steps: int) -> float:
@@ -164,94 +208,40 @@ def make_optimizer(model: WheelerTextAutoencoder, args: argparse.Namespace) -> t
     return torch.optim.AdamW(groups, lr=args.lr, betas=(0.9, 0.95), eps=1e-8, fused=True)
 
 
-def save_checkpoint(path: Path, state: dict) -> None:
-    """Write beside the target, flush to the disk, then rename: what is at `path` is always a whole checkpoint."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+class TokenLoss(torch.nn.Module):
+    """Loss of a batch, nats, summed over its tokens without padding, in float32. One module, so that DDP sees which
+    parameters its output depends on."""
+
+    def __init__(self, model: WheelerTextAutoencoder):
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids, mask, frame_rows, blank_rows, dynamics):
+        logits, _ = self.model(ids, mask, frame_rows, blank_rows, dynamics)
+        target = ids.masked_fill(~mask, -100)                                 # padding never counts
+        return F.cross_entropy(logits.float().flatten(0, 1), target.flatten(), ignore_index=-100, reduction="sum")
 
 
-def best_loss(path: Path) -> float:
-    """The validation loss of the best.pt at `path`, infinite where there is none: what the next one has to beat."""
-    try:
-        return float(read_checkpoint(path)["training"]["best"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return math.inf
+def row_shares(args: argparse.Namespace) -> tuple[int, int]:
+    """Rows of a batch that are decoded from the frame, and from nothing."""
+    frame_rows, blank_rows = round(args.frame_share * args.batch_size), int(args.blank_share * args.batch_size)
+    return min(frame_rows, args.batch_size - blank_rows), blank_rows
 
 
-def set_aside(out: Path) -> None:
-    """Move the files of an earlier run in `out` to <out>/earlier-N: starting a run never costs what one has."""
-    files = [out / name for name in RUN_FILES if (out / name).exists()]
-    if not files:
-        return
-    n = 1
-    while (out / f"earlier-{n}").exists():
-        n += 1
-    folder = out / f"earlier-{n}"
-    folder.mkdir()
-    for file in files:
-        os.replace(file, folder / file.name)
-    print(f"note        {out} held an earlier run: moved to {folder} (--resume goes on with a run instead)")
+def precision_of(args: argparse.Namespace) -> torch.dtype:
+    return torch.float16 if args.fp16 else torch.bfloat16 if args.bf16 else torch.float32
 
 
-class StopSignal:
-    """Ctrl-C or SIGTERM ends the run after the step at hand, so that what is saved is whole; a second one at once."""
-
-    def __init__(self):
-        self.received, self.before, self.process = 0, {}, os.getpid()
-
-    def __call__(self, number, frame) -> None:
-        if os.getpid() != self.process:                                       # a worker that was forked just now
-            return
-        if self.received:
-            raise KeyboardInterrupt
-        self.received = number
-        os.write(2, b"\nstopping after this step (and its evaluation); once more: at once, without saving\n")
-
-    def __enter__(self):
-        if threading.current_thread() is threading.main_thread():             # elsewhere Python refuses handlers
-            self.before = {number: signal.signal(number, self) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *error) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
+def autocast_of(args: argparse.Namespace, device: torch.device):
+    precision = precision_of(args)
+    return nullcontext() if precision == torch.float32 else torch.autocast(device.type, precision)
 
 
-def leave_signals_to_parent(worker: int) -> None:
-    """In a process that prepares batches: the terminal sends Ctrl-C to all processes of a run."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def rng_state(device: torch.device) -> dict:
-    """State of every generator that training draws from, as plain types."""
-    return {"python": random.getstate(), "torch": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None}
-
-
-def set_rng_state(state: dict, device: torch.device) -> None:
-    version, internal, gauss = state["python"]
-    random.setstate((version, tuple(internal), gauss))
-    torch.set_rng_state(state["torch"])
-    if device.type == "cuda" and state["cuda"] is not None:
-        torch.cuda.set_rng_state(state["cuda"], device)
-
-
-def git_commit() -> str:
-    """Commit of the code, with "+changes" where the tree is not clean; "unknown" outside a checkout."""
-    run = lambda *words: subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True)
-    try:
-        commit = run("rev-parse", "--short=12", "HEAD").stdout.strip()
-        return (commit + ("+changes" if run("status", "--porcelain").stdout.strip() else "")) or "unknown"
-    except OSError:
-        return "unknown"
+@contextmanager
+def eager(compiled: bool):
+    """Inside, nothing is compiled: evaluations have shapes of all kinds."""
+    with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
+        yield
 
 
 def duration(seconds: float) -> str:
@@ -259,73 +249,50 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{minutes} min" if minutes < 90 else f"{minutes / 60:.1f} h"
 
 
-def read_metrics(run: str) -> list[dict]:
-    """Rows of <run>/metrics.jsonl by step. Where a run was resumed from before its last row, the later rows count; a
-    line that a crash cut off is left out."""
-    try:
-        lines = (Path(run) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--plot {run}: no readable metrics.jsonl ({error})") from None
-    rows = []
-    for line in lines:
-        try:
-            row = json.loads(line)
-            step = int(row["step"])
-        except (ValueError, KeyError, TypeError):
+def stored_flags(parser: argparse.ArgumentParser, flags: dict) -> dict:
+    """The flags of a checkpoint that there still are, each of the type that the command line gives it."""
+    kept = {}
+    for action in parser._actions:
+        if action.dest not in flags or action.dest in ("resume", "plot", "doctor"):
             continue
-        if rows and step < rows[-1]["step"]:
-            rows = [earlier for earlier in rows if earlier["step"] < step]
-        rows.append(row)
-    if not rows:
-        raise UsageError(f"--plot {run}: its metrics.jsonl has no rows yet")
-    return rows
+        value, kind = flags[action.dest], bool if isinstance(action.default, bool) else action.type or str
+        kinds = {int_or_auto: (int,), float: (float, int)}.get(kind, (kind,))
+        if type(value) not in kinds and not (value is None and action.default is None):
+            raise UsageError(f"the checkpoint is damaged: its flag --{action.dest} is {value!r:.80}")
+        kept[action.dest] = value
+    return kept
 
 
-def plot(runs: list[str], path: Path) -> None:
-    """Loss and free-running scores of run folders against optimizer steps, as a PNG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
-    for i, run in enumerate(runs):
-        rows = read_metrics(run)
-        train, evals = [r for r in rows if "loss" in r], [r for r in rows if "grid/exact_match" in r]
-        axes[0].plot([r["step"] for r in train], [r["loss"] for r in train], f"C{i}", lw=0.8, label=Path(run).name)
-        for path_name, style in zip(PATHS, ("-", "--", ":"), strict=True):
-            if not evals or f"{path_name}/exact_match" not in evals[0]:
-                continue
-            for axis, metric in zip(axes[1:], ("token_accuracy", "exact_match"), strict=True):
-                axis.plot([r["step"] for r in evals], [r[f"{path_name}/{metric}"] for r in evals], style, color=f"C{i}",
-                          marker=".", label=f"{Path(run).name}, {path_name}")
-    for axis, title in zip(axes, ("training loss (nats a token)", "unseen texts, free-running token accuracy",
-                                  "unseen texts, free-running exact match"), strict=True):
-        axis.set_title(title, fontsize=10)
-        axis.set_xlabel("optimizer steps")
-        axis.grid(alpha=0.3)
-        axis.legend(fontsize=8)
-    axes[0].set_yscale("log")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-    print(f"wrote {path}")
+def read_start(path: str) -> dict:
+    """The checkpoint dict for --init_from: of a file, of a run folder's best.pt, or of a save_pretrained folder."""
+    folder = Path(path)
+    if folder.is_dir() and not (folder / "best.pt").is_file():
+        if not (folder / "model.safetensors").is_file():
+            raise UsageError(f"--init_from {path}: the folder has neither best.pt nor model.safetensors")
+        return WheelerTextAutoencoder.from_pretrained(path).to_checkpoint()
+    checkpoint = read_checkpoint(folder / "best.pt" if folder.is_dir() else path)
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("config"), dict):
+        raise UsageError(f"--init_from {path}: it is not a checkpoint of this project")
+    return checkpoint
 
 
-def parse(argv: list[str] | None) -> tuple[argparse.Namespace, dict | None]:
-    """Flags, and the checkpoint to resume from: its flags are the defaults, those typed win."""
+def parse(argv: list[str] | None, say=print) -> tuple[argparse.Namespace, dict | None]:
+    """Flags, and the checkpoint to resume or start from: its flags or sizes are the defaults, those typed win."""
     parser = build_parser()
     args, checkpoint = parser.parse_args(argv), None
-    if args.resume is not None and not args.plot:
+    if args.plot or args.doctor and args.resume is None:
+        pass
+    elif args.resume is not None:
+        if args.init_from is not None:
+            raise UsageError("--resume and --init_from exclude each other: go on with a run, or start a new one")
         path = args.resume or os.path.join(args.output_dir, "last.pt")
         path = os.path.join(path, "last.pt") if os.path.isdir(path) else path
         checkpoint = read_checkpoint(path)
         state = checkpoint.get("training") if isinstance(checkpoint, dict) else None
-        if not isinstance(state, dict) or not TRAINING_STATE <= state.keys() or "config" not in checkpoint:
+        if (not isinstance(state, dict) or not TRAINING_STATE <= state.keys() or not isinstance(state["flags"], dict)
+                or not isinstance(checkpoint.get("config"), dict)):
             raise UsageError(f"--resume {path}: it has no state of training, so it is not from train.py")
-        known = {key: value for key, value in state["flags"].items()
-                 if key in vars(args) and key not in ("resume", "plot")}
-        known["output_dir"] = os.path.dirname(path) or "."
+        known = stored_flags(parser, state["flags"]) | {"output_dir": os.path.dirname(path) or "."}
         for typed, other in (("fp16", "bf16"), ("bf16", "fp16")):
             if getattr(args, typed):
                 known[other] = False
@@ -339,41 +306,64 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, dict | None]:
                 raise UsageError(f"--{name} {getattr(args, name)} does not fit the checkpoint, which has {value}")
         for name in ORDER_FLAGS:
             if getattr(args, name) != state["flags"].get(name):
-                print(f"note        --{name} {getattr(args, name)} was {state['flags'].get(name)}: from here on the "
-                      "texts come in another order, as if it had always been so")
+                say(f"note        --{name} {getattr(args, name)} was {state['flags'].get(name)}: from here on the "
+                    "texts come in another order, as if it had always been so")
+    elif args.init_from is not None:
+        checkpoint = read_start(args.init_from)
+        fixed = {name: checkpoint["config"].get(name) for name in (*MODEL_FLAGS, "vocab_size") if name != "dropout"}
+        parser.set_defaults(**fixed, tokenizer=None)
+        args = parser.parse_args(argv)
+        for name, value in (fixed | {"tokenizer": None}).items():
+            if getattr(args, name) not in (None, value):
+                raise UsageError(f"--{name} {getattr(args, name)} does not fit --init_from {args.init_from}, which has "
+                                 f"{'its own' if name == 'tokenizer' else value}")
+        checkpoint["config"]["dropout"] = args.dropout
     check_flags(args)
     return args, checkpoint
 
 
-def train(args: argparse.Namespace, checkpoint: dict | None) -> int:
+def train(args: argparse.Namespace, checkpoint: dict | None, ranks: Ranks, lock: int | None) -> int:
     """Train; the exit code: 0, or 128 + the signal that stopped the run."""
     # -- device, precision, seeds
-    device = check_device(args.device)
-    precision = torch.float16 if args.fp16 else torch.bfloat16 if args.bf16 else torch.float32
-    autocast = lambda: nullcontext() if precision == torch.float32 else torch.autocast(device.type, precision)
+    say = print if ranks.main else lambda *words: None
+    device, out = check_device(ranks.device_name(args.device)), Path(args.output_dir)
+    ranks.start(device)
     scaler = torch.amp.GradScaler(device.type, enabled=args.fp16)
     random.seed(args.seed)
     torch.manual_seed(args.seed)
-    out = Path(args.output_dir)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "run.json.tmp").touch()
-        (out / "run.json.tmp").unlink()
-    except OSError as error:
-        raise UsageError(f"--output_dir {out}: cannot be written ({error.strerror})") from None
 
     # -- data
-    texts = load_texts(args.dataset, "train", args.text_column)
-    if checkpoint is None:
-        model, tokenizer = None, get_tokenizer(args.tokenizer, texts, args.vocab_size, args.cache_dir)
-    else:
+    model, state, stream = None, None, None
+    if checkpoint is not None:
         model = WheelerTextAutoencoder.from_checkpoint(checkpoint, "the checkpoint")
-        tokenizer = model.tokenizer
-        if tokenizer is None:
-            raise UsageError(f"--resume {args.resume}: it has no tokenizer")
-    held = load_texts(args.dataset, "validation", args.text_column)
-    data = build_dataset(texts, tokenizer, args.max_seq_len, args.cache_dir, args.long_texts, args.max_train_samples)
-    unseen = build_dataset(held, tokenizer, args.max_seq_len, args.cache_dir, args.long_texts)
+        state = checkpoint["training"] if args.resume is not None else None
+        if model.tokenizer is None:
+            raise UsageError(f"--{'init_from' if state is None else 'resume'} {args.resume or args.init_from}: it has "
+                             "no tokenizer")
+    with ranks.one_first():                                                   # the others find its cache entries
+        if args.streaming:
+            stream = TextStream(args.dataset, args.text_column, args.max_train_samples)
+            texts = lambda: stream.block(stream.start, TOKENIZER_TEXTS)[0]
+            held = stream.held_out
+        else:
+            train_texts = load_texts(args.dataset, "train", args.text_column)
+            texts = lambda: train_texts
+            held = load_texts(args.dataset, "validation", args.text_column)
+        tokenizer = model.tokenizer if model is not None else get_tokenizer(args.tokenizer, texts(), args.vocab_size,
+                                                                            args.cache_dir)
+        unseen = build_dataset(held, tokenizer, args.max_seq_len, args.cache_dir, args.long_texts)
+        if args.streaming:
+            place = {} if state is None else state.get("stream") or {}
+            try:
+                blocks = TokenBlocks(stream, tokenizer, args.max_seq_len, args.long_texts, place.get("number", 0),
+                                     place.get("position"))
+            except (TypeError, KeyError, AttributeError, IndexError):
+                raise UsageError(f"--resume {args.resume}: its place in the stream is damaged") from None
+            data, content = blocks.tokens, f"stream {unseen.content}"
+        else:
+            data = build_dataset(train_texts, tokenizer, args.max_seq_len, args.cache_dir, args.long_texts,
+                                 args.max_train_samples)
+            content = data.content
     fixed = np.linspace(0, len(unseen) - 1, min(args.eval_samples, len(unseen))).astype(int).tolist()
 
     # -- model
@@ -384,40 +374,70 @@ def train(args: argparse.Namespace, checkpoint: dict | None) -> int:
             pad_token_id=tokenizer.pad_token_id, **{name: getattr(args, name) for name in MODEL_FLAGS}), tokenizer)
     paths = PATHS if args.attractor_share else PATHS[:2]
     model.to(device).train()
-    optimizer = make_optimizer(model, args)
+    model.encoder.grad_checkpointing = model.decoder.grad_checkpointing = args.grad_checkpointing
+    if args.batch_size == "auto":
+        from doctor import largest_batch
+
+        args.batch_size = ranks.lowest(largest_batch(model, args, device, data.buckets[-1])) * ranks.count
+        say(f"memory      --batch_size auto: {args.batch_size} texts fit")
     if args.batch_size > len(data):
-        print(f"--batch_size {args.batch_size} is more than the {len(data)} training texts: this run takes {len(data)}")
+        say(f"--batch_size {args.batch_size} is more than the {len(data)} training texts: this run takes {len(data)}")
         args.batch_size = len(data)
-    frame_rows, blank_rows = round(args.frame_share * args.batch_size), int(args.blank_share * args.batch_size)
-    frame_rows = min(frame_rows, args.batch_size - blank_rows)
-    batches = lambda epoch: EpochBatches(data, args.batch_size, args.seed, epoch, args.random_text_share, blank_rows)
-    steps_per_epoch = len(batches(0)) // args.accumulation_steps
+    if args.batch_size < ranks.count:
+        raise UsageError(f"--batch_size {args.batch_size} must be at least 1 for each of the {ranks.count} processes")
+    optimizer = make_optimizer(model, args)
+    frame_rows, blank_rows = row_shares(args)
+    batches = lambda data, epoch: EpochBatches(data, args.batch_size, args.seed, epoch, args.random_text_share,
+                                               blank_rows, ranks.rank, ranks.count)
+    steps_per_epoch = len(batches(data, 0)) // args.accumulation_steps
     if steps_per_epoch < 1:
         raise UsageError(f"--accumulation_steps {args.accumulation_steps} x --batch_size {args.batch_size} is more "
                          f"than the {len(data)} training texts")
     total_steps = args.max_steps if args.max_steps > 0 else args.epochs * steps_per_epoch
-    step, best, skipped = 0, math.inf, 0
-    if checkpoint is not None:
-        state = checkpoint["training"]
-        if state["data_content"] != data.content:
+    step, best, skipped, done = 0, math.inf, 0, 0
+    if ranks.rank:
+        torch.manual_seed(args.seed + (ranks.rank << 32))                     # dropout of its own
+    if state is not None:
+        if state["data_content"] != content:
             raise UsageError(f"--dataset {args.dataset} is not what the checkpoint was trained on: its texts, "
-                             "--long_texts or --max_train_samples differ")
-        if state["step"] >= total_steps:
-            raise UsageError(f"--resume {args.resume}: it is at step {state['step']:,} and the run ends at step "
-                             f"{total_steps:,}; more --{'max_steps' if args.max_steps > 0 else 'epochs'} go on")
+                             "--long_texts, --streaming or --max_train_samples differ")
         try:
-            optimizer.load_state_dict(state["optimizer"])
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise UsageError(f"--resume {args.resume}: its optimizer state does not fit its model") from None
-        if args.fp16 and state["scaler"]:
-            scaler.load_state_dict(state["scaler"])
-        step, skipped = state["step"], state["skipped"]
-        set_rng_state(state["rng"], device)
+            step, skipped, done = int(state["step"]), int(state["skipped"]), int(place["done"]) if stream else 0
+            restore_optimizer(optimizer, state["optimizer"])
+            if args.fp16 and state["scaler"]:
+                scaler.load_state_dict(state["scaler"])
+            others = state.get("rng_of_others", [])
+            if ranks.main:
+                set_rng_state(state["rng"], device)
+            elif len(others) == ranks.count - 1:
+                set_rng_state(others[ranks.rank - 1], device)
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError, OverflowError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:100]
+            raise UsageError(f"--resume {args.resume}: its optimizer, scaler or generators do not fit its model "
+                             f"({reason})") from None
+        if not 0 <= skipped <= step or done < 0:
+            raise UsageError(f"--resume {args.resume}: {skipped} skipped steps of {step} are not possible")
+        if step >= total_steps:
+            raise UsageError(f"--resume {args.resume}: it is at step {step:,} and the run ends at step "
+                             f"{total_steps:,}; more --{'max_steps' if args.max_steps > 0 else 'epochs'} go on")
+    compiled, graphs_before = False, 0
     if args.compile:
-        model.compile()                                                       # in place: checkpoint keys stay clean
+        from doctor import compiled_graphs, compiler_problem
+
+        problem = compiler_problem(device)
+        if problem:
+            say(f"note        --compile: no working compiler here ({problem}); going on without")
+        else:
+            compiled, graphs_before = True, compiled_graphs()
+            torch._dynamo.config.recompile_limit = len(data.buckets)          # one graph a padded length, no more
+            model.compile(dynamic=False)                                      # in place: checkpoint keys stay clean
+    token_loss = TokenLoss(model)
+    if ranks.count > 1:
+        token_loss = torch.nn.parallel.DistributedDataParallel(token_loss, broadcast_buffers=False,
+                                                               find_unused_parameters=True)
 
     wandb_run = None
-    if args.wandb:
+    if args.wandb and ranks.main:
         try:
             import wandb
 
@@ -430,47 +450,58 @@ def train(args: argparse.Namespace, checkpoint: dict | None) -> int:
     c, parameters = model.config, sum(p.numel() for p in model.parameters())
     tokens_per_step = len(data.tokens) / len(data) * args.batch_size * args.accumulation_steps
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    print(f"device      {name}, {str(precision).removeprefix('torch.')}{', compiled' if args.compile else ''}\n"
+    say(f"device      {name}, {str(precision_of(args)).removeprefix('torch.')}{', compiled' if compiled else ''}"
+        f"{f', {ranks.count} processes' if ranks.count > 1 else ''}\n"
           f"model       {parameters / 1e6:.1f}M parameters, grid {c.grid_size}x{c.grid_size}x{c.d_model}, "
           f"{c.num_patches} patches of {c.patch_size}x{c.patch_size} cells, vocabulary {c.vocab_size:,}\n"
-          f"data        {args.dataset}: {len(data):,} texts to train on, {len(unseen):,} unseen; longest kept: "
-          f"{c.max_seq_len} tokens")
+          f"data        {args.dataset}: {'the first ' if stream else ''}{len(data):,} texts to train on, "
+          f"{len(unseen):,} unseen; longest kept: {c.max_seq_len} tokens")
     if c.aligned_start and not c.frame_holds_code:
-        print(f"            {c.num_patches} patches of {c.patch_size}x{c.patch_size} cells are too few or too small to "
-              f"show {c.max_seq_len} tokens of {c.vocab_size:,}, one a patch: reading the frame takes long to learn; "
-              "a larger --grid_size or a smaller --max_seq_len helps")
+        say(f"            {c.num_patches} patches of {c.patch_size}x{c.patch_size} cells are too few or too small to "
+            f"show {c.max_seq_len} tokens of {c.vocab_size:,}, one a patch: reading the frame takes long to learn; "
+            "a larger --grid_size or a smaller --max_seq_len helps")
     if data.texts_cut or unseen.texts_cut:
-        print(f"            {data.texts_cut:,} training and {unseen.texts_cut:,} unseen texts are longer and were CUT "
+        say(f"            {data.texts_cut:,} training and {unseen.texts_cut:,} unseen texts are longer and were CUT "
               "there (--max_seq_len, --long_texts)")
-    print(f"run         steps {step:,} to {total_steps:,} ({total_steps / steps_per_epoch:.1f} epochs), "
+    epochs = "" if stream else f" ({total_steps / steps_per_epoch:.1f} epochs)"
+    say(f"run         steps {step:,} to {total_steps:,}{epochs}, "
           f"{args.batch_size * args.accumulation_steps} texts and about {tokens_per_step:,.0f} tokens a step, "
           f"of {args.batch_size} rows {frame_rows} are decoded from the frame, {blank_rows} from nothing")
-    if checkpoint is not None and os.path.samefile(out, os.path.dirname(args.resume) or "."):
-        best = best_loss(out / "best.pt")                                     # may be newer than the checkpoint
-    else:
+    if state is not None and os.path.samefile(out, os.path.dirname(args.resume) or "."):
+        best = best_loss(out / "best.pt") if ranks.main else best             # may be newer than the checkpoint
+    elif ranks.main:
         set_aside(out)
-    (out / "run.json").write_text(json.dumps({
-        "flags": vars(args), "config": vars(c), "parameters": parameters, "commit": git_commit(), "device": name,
-        "torch": torch.__version__, "python": sys.version.split()[0], "data_content": data.content}, indent=1))
-    metrics = open(out / "metrics.jsonl", "a", buffering=1, encoding="utf-8")
+    metrics = None
+    if ranks.main:
+        write_whole(out / "run.json", json.dumps({
+            "flags": vars(args), "config": vars(c), "parameters": parameters, "commit": git_commit(), "device": name,
+            "processes": ranks.count, "versions": versions(), "data_content": content}, indent=1).encode())
+        metrics = Metrics(out / "metrics.jsonl")
 
     def log(row: dict) -> None:
-        metrics.write(json.dumps(row) + "\n")
+        metrics.write(row)
         if wandb_run:
             wandb_run.log(row, step=row["step"])
 
     def save(name: str) -> None:
-        save_checkpoint(out / name, model.to_checkpoint() | {"training": {
-            "step": step, "best": best, "skipped": skipped, "optimizer": optimizer.state_dict(),
-            "scaler": scaler.state_dict(), "rng": rng_state(device), "flags": vars(args),
-            "data_content": data.content}})
+        """All processes call this for last.pt: each has generators of its own."""
+        generators = ranks.gather(rng_state(device)) if name == "last.pt" else [rng_state(device)]
+        if not ranks.main:
+            return
+        training = {"step": step, "best": best, "skipped": skipped, "optimizer": optimizer.state_dict(),
+                    "scaler": scaler.state_dict(), "rng": generators[0], "flags": vars(args), "data_content": content}
+        if ranks.count > 1:
+            training["rng_of_others"] = generators[1:]
+        if stream:
+            training["stream"] = {"number": blocks.number, "position": blocks.position, "done": done}
+        save_checkpoint(out / name, model.to_checkpoint() | {"training": training})
 
     def evaluate() -> None:
         """Teacher-forced loss and free-running scores on the fixed unseen texts; best.pt if the loss is a new low."""
         nonlocal best
         model.eval()
         row, read = {"step": step}, {}
-        with autocast():
+        with autocast_of(args, device), eager(compiled):
             for path in paths:
                 read[path] = reconstruct(model, unseen, fixed, path, args.batch_size)
                 row |= {f"{path}/{key}": value for key, value in score(*read[path]).items() if key != "interval"}
@@ -515,37 +546,55 @@ def train(args: argparse.Namespace, checkpoint: dict | None) -> int:
 
     dynamics = through_dynamics if attractor_rows else None
 
+    # -- the rows of this process; weights that make means over its rows means over all
+    attractor_rows_of_all = attractor_rows
+    frame_rows, attractor_rows = ranks.share(frame_rows), ranks.share(attractor_rows)
+    blank_rows = ranks.share(args.batch_size) - ranks.share(args.batch_size - blank_rows)
+    attractor_weight = ranks.count * attractor_rows / max(1, attractor_rows_of_all)
+    dynamics = torch.compiler.disable(dynamics) if attractor_rows else None
+
     # -- loop
-    stop = StopSignal()
-    bar = tqdm(total=total_steps, initial=step, unit="step", dynamic_ncols=True, disable=None)
+    stop = StopSignal(quiet=not ranks.main, echo=5 if ranks.count > 1 else 0)
+    bar = tqdm(total=total_steps, initial=step, unit="step", dynamic_ncols=True, disable=None if ranks.main else True)
+    stopping = 0                                                              # the signal that all processes agree on
     try:
         with stop:
             if step == 0:
-                evaluate()
+                if ranks.main:
+                    evaluate()
+                stopping = ranks.highest(stop.received)
             started, started_at, announced = time.monotonic(), step, False
-            while step < total_steps and not stop.received:
-                epoch, done = divmod(step, steps_per_epoch)
-                order = range(done * args.accumulation_steps, steps_per_epoch * args.accumulation_steps)
+            while step < total_steps and not stopping:
+                if stream:
+                    epoch_batches = batches(blocks.tokens, blocks.number)
+                    steps = len(epoch_batches) // args.accumulation_steps
+                    blocks.prepare()
+                else:
+                    epoch, done = divmod(step, steps_per_epoch)
+                    epoch_batches, steps = batches(data, epoch), steps_per_epoch
+                order = range(done * args.accumulation_steps, steps * args.accumulation_steps)
                 # A generator of its own: the loader draws a seed when it starts, also where a resumed run starts one.
                 loader = iter(torch.utils.data.DataLoader(
-                    batches(epoch), batch_size=None, sampler=order, num_workers=args.num_workers,
-                    worker_init_fn=leave_signals_to_parent, pin_memory=device.type == "cuda",
+                    epoch_batches, batch_size=None, sampler=order, num_workers=args.num_workers,
+                    worker_init_fn=partial(start_worker, lock), pin_memory=device.type == "cuda",
                     generator=torch.Generator()))
-                for _ in range(done, steps_per_epoch):
-                    lr = get_lr(step, args, total_steps)
+                numbers = iter(order)
+                for _ in range(done, steps):
+                    lr = get_lr(step - skipped, args, total_steps)            # skipped: no step of the schedule
                     for group in optimizer.param_groups:
                         group["lr"] = lr
                     loss_sum = 0.0
-                    for _ in range(args.accumulation_steps):
+                    for micro in range(args.accumulation_steps):
                         ids, mask = (x.to(device, non_blocking=True) for x in next(loader))
-                        with autocast():
-                            logits, _ = model(ids, mask, frame_rows, blank_rows, dynamics)
-                            target = ids.masked_fill(~mask, -100)             # padding never counts
-                            loss = F.cross_entropy(logits.float().flatten(0, 1), target.flatten(), ignore_index=-100)
-                        if attractor_rows:
-                            loss = loss + args.commitment * distance[0]
-                        scaler.scale(loss / args.accumulation_steps).backward()
-                        loss_sum = loss_sum + loss.detach() / args.accumulation_steps
+                        share = ranks.count / epoch_batches.tokens(next(numbers))              # DDP averages gradients
+                        last_micro = micro == args.accumulation_steps - 1
+                        with nullcontext() if ranks.count == 1 or last_micro else token_loss.no_sync():
+                            with autocast_of(args, device):
+                                loss = token_loss(ids, mask, frame_rows, blank_rows, dynamics) * share
+                            if attractor_rows:
+                                loss = loss + args.commitment * attractor_weight * distance[0]
+                            scaler.scale(loss / args.accumulation_steps).backward()
+                        loss_sum = loss_sum + loss.detach() / (args.accumulation_steps * ranks.count)
                     scaler.unscale_(optimizer)
                     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), args.grad_clip or math.inf)
                     scale = scaler.get_scale()
@@ -553,19 +602,24 @@ def train(args: argparse.Namespace, checkpoint: dict | None) -> int:
                     scaler.update()
                     skipped += scaler.get_scale() < scale
                     optimizer.zero_grad(set_to_none=True)
-                    step += 1
+                    step, done = step + 1, done + 1
                     bar.update()
+                    stopping = ranks.highest(stop.received)
                     last = step == total_steps
                     logging = last or step % args.log_every == 0
                     evaluating = last or (args.eval_every > 0 and step % args.eval_every == 0)
-                    saving = last or stop.received or (args.save_every > 0 and step % args.save_every == 0)
+                    saving = last or stopping or (args.save_every > 0 and step % args.save_every == 0)
                     if logging or evaluating or saving:                       # float(loss) waits for the device
-                        loss_value = float(loss_sum)
+                        loss_value = ranks.sum(float(loss_sum))
                         # The scaler leaves out steps whose gradient overflows; without it they spoil the weights.
                         if not math.isfinite(loss_value) or not (args.fp16 or math.isfinite(norm)):
                             raise UsageError(f"the loss is {loss_value}, the gradient norm {float(norm)} at step "
                                              f"{step}: stopped, and what was saved before is kept; lower --lr"
                                              f"{', or --bf16 instead of --fp16' if args.fp16 else ''}")
+                    if args.fp16 and scaler.get_scale() < LEAST_LOSS_SCALE:
+                        raise UsageError(f"the gradients overflow float16 at every loss scale down to "
+                                         f"{scaler.get_scale()} (step {step}): stopped, and what was saved before is "
+                                         "kept; lower --lr, or --bf16 instead of --fp16")
                     if logging:
                         elapsed = time.monotonic() - started
                         speed = (step - started_at) / elapsed
@@ -573,55 +627,74 @@ def train(args: argparse.Namespace, checkpoint: dict | None) -> int:
                                "tokens_per_s": speed * tokens_per_step, "ms_per_step": 1000 / speed}
                         if args.fp16:
                             row |= {"loss_scale": scaler.get_scale(), "skipped_steps": skipped}
-                        log(row)
+                        if compiled:
+                            row["compiled_graphs"] = compiled_graphs() - graphs_before
+                        if ranks.main:
+                            log(row)
                         bar.set_postfix(loss=f"{loss_value:.4f}", lr=f"{lr:.1e}", tok_s=f"{row['tokens_per_s']:,.0f}")
-                        if not announced and step - started_at >= 20:
+                        if not announced and step - started_at >= 20 and ranks.main:
                             announced = True
+                            epoch_takes = "" if stream else f"about {duration(steps_per_epoch / speed)} an epoch, "
                             tqdm.write(f"speed       {1000 / speed:.0f} ms a step, {speed * tokens_per_step:,.0f} "
-                                       f"tokens/s: about {duration(steps_per_epoch / speed)} an epoch, "
-                                       f"{duration((total_steps - step) / speed)} to go, evaluations not counted")
+                                       f"tokens/s: {epoch_takes}{duration((total_steps - step) / speed)} to go, "
+                                       "evaluations not counted")
                     if evaluating:
                         before = time.monotonic()
-                        evaluate()
+                        if ranks.main:
+                            evaluate()
+                        stopping = ranks.highest(stop.received)               # the others wait here
                         started += time.monotonic() - before                  # speed means training speed
-                    if saving or stop.received:
+                    if saving or stopping:
                         save("last.pt")
-                    if last or stop.received:
+                    if last or stopping:
                         break
-            if stop.received and step == 0:
+                else:
+                    if stream:
+                        blocks.advance()
+                        done = 0
+            if stopping and step == 0:
                 save("last.pt")
     finally:
         bar.close()
-        metrics.close()
+        if metrics:
+            metrics.close()
         if wandb_run:
             wandb_run.finish()
-    if stop.received and step < total_steps:
-        print(f"stopped     at step {step:,}, saved {out / 'last.pt'}; to go on: python train.py --resume "
-              f"{out / 'last.pt'}")
-        return 128 + stop.received
-    print(f"saved       {out / 'last.pt'} (step {step:,}) and {out / 'best.pt'} (validation loss {best:.4f}); curves: "
-          f"python train.py --plot {out}\n"
-          f"next        python evaluate.py --checkpoint {out / 'best.pt'} --dataset {args.dataset}")
+    if compiled:
+        say(f"compiled    {compiled_graphs() - graphs_before} graphs for {len(data.buckets)} padded lengths")
+    ranks.stop()
+    if stopping and step < total_steps:
+        say(f"stopped     at step {step:,}, saved {out / 'last.pt'}; to go on: python train.py --resume "
+            f"{out / 'last.pt'}")
+        return 128 + stopping
+    say(f"saved       {out / 'last.pt'} (step {step:,}) and {out / 'best.pt'} (validation loss {best:.4f}); curves: "
+        f"python train.py --plot {out}\n"
+        f"next        python evaluate.py --checkpoint {out / 'best.pt'} --dataset {args.dataset}")
     return 0
 
 
 def main(argv: list[str] | None = None) -> int:
+    args, ranks = None, Ranks()
     try:
-        args, checkpoint = parse(argv)
+        args, checkpoint = parse(argv, print if ranks.main else lambda *words: None)
         if args.plot:
             plot(args.plot, Path(args.output_dir) / "curves.png")
             return 0
-        return train(args, checkpoint)
+        if args.doctor:
+            from doctor import report
+
+            return report(args)
+        with run_lock(Path(args.output_dir)) if ranks.main else nullcontext() as lock:
+            return train(args, checkpoint, ranks, lock)
     except KeyboardInterrupt:                                                 # before the first step, or the second one
         print("train.py: stopped at once, nothing saved since the last save", file=sys.stderr)
         return 130
     except (ValueError, OSError, MemoryError, RuntimeError) as error:
-        message = (str(error).strip() or type(error).__name__).splitlines()[0]
-        if isinstance(error, (MemoryError, RuntimeError)):
-            if not isinstance(error, MemoryError) and "memory" not in message:
-                raise                                                         # a bug of ours keeps its traceback
-            message = f"out of memory ({message}); lower --batch_size, --grid_size or --max_seq_len"
-        print(f"train.py: {message}", file=sys.stderr)
+        message = explain(error, args)
+        if message is None:
+            raise
+        if ranks.local == 0 or not isinstance(error, ValueError):             # the flags are wrong for all alike
+            print(f"train.py: {message}", file=sys.stderr)
         return 2
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import TINY
 
 import train
 from models import WheelerTextAutoencoder
@@ -19,33 +20,6 @@ from sample_corpus import stories
 from tokenizer import train_tokenizer
 
 ROOT = Path(__file__).resolve().parents[1]
-TINY = """--grid_size 8 --d_model 64 --max_seq_len 16 --encoder_layers 1 --grid_layers 0 --decoder_layers 1
---vocab_size 512 --batch_size 8 --max_steps 4 --eval_samples 4 --show_samples 1 --log_every 1 --eval_every -1
---save_every -1 --warmup_steps 100 --device cpu""".split()
-# 49 texts to train on: 6 steps an epoch with --batch_size 8
-
-
-@pytest.fixture(scope="session")
-def shared(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("shared")
-    rows = [" ".join(story.split()[: 2 + i % 12]) for i, story in enumerate(stories("train", 52))]
-    (folder / "a.jsonl").write_text("".join(json.dumps({"text": row}) + "\n" for row in rows))
-    (folder / "b.jsonl").write_text("".join(json.dumps({"text": row}) + "\n" for row in rows[10:]))
-    return folder
-
-
-@pytest.fixture
-def run(shared, tmp_path, monkeypatch):
-    """run("--flag value ...", name) -> exit code; the run goes to tmp_path / name."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(flags="", out="run", tiny=True):
-        given = [*(TINY if tiny else []), "--dataset", str(shared / "a.jsonl"), "--cache_dir", str(shared / "cache")]
-        return train.main([*given, "--output_dir", out, *flags.split()])
-
-    return run
-
-
 def resume(flags):
     return train.main(["--resume", *flags.split()])
 
