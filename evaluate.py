@@ -42,6 +42,7 @@ from data import (
     DEFAULT_DATASET,
     DataError,
     TokenDataset,
+    Tokens,
     add_data_flags,
     build_dataset,
     fingerprint,
@@ -133,13 +134,14 @@ def collapse(frames, ticks: int | None = None):
 # ---- reading texts back ---------------------------------------------------------------------------------------------
 
 
-class TokenRows(TokenDataset):
+class TokenRows(Tokens):
     """Lists of token ids in the shape of a TokenDataset. special_ids: bos, eos, pad."""
 
     def __init__(self, rows: Sequence[Sequence[int]], special_ids: Sequence[int]):
         self.rows, self.special_ids = [np.asarray(row, dtype=np.int64) for row in rows], special_ids
         self.lengths = np.array([len(row) for row in self.rows])
         self.buckets = sorted(set(self.lengths.tolist()))
+        self.vocab_size = 1 + max(int(row.max()) for row in self.rows)
 
     def __getitem__(self, i: int) -> np.ndarray:
         return self.rows[i]
@@ -306,7 +308,7 @@ class Subject:
     @property
     def has_code(self) -> bool:
         side = self.model.config.grid_size
-        return side >= 4 and side % 2 == 0
+        return side >= 4
 
     @property
     def paths(self) -> tuple[str, ...]:

@@ -62,7 +62,7 @@ def test_json_of_many_texts_and_of_standard_input(run, tmp_path):
     for row in rows:
         assert row["grid"] == row["frame"] == row["attractor"] == row["text"]
         assert row["grid_exact"] and row["frame_exact"] and row["attractor_exact"] and row["intact"] and row["fits"]
-        assert 0 < row["bits"] < row["frame_bits"] == pytest.approx(1238, abs=2) and row["pictures"] == []
+        assert 0 < row["bits"] < row["frame_bits"] == pytest.approx(1260, abs=2) and row["pictures"] == []
     assert not (tmp_path / "samples").exists()
     code, lines, error = run("--file", "a.txt", "--max_texts", "1")
     assert code == 0 and "2 texts, the first 1" in error and lines[0].endswith("One cat.") and len(lines) == 6
