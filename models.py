@@ -935,7 +935,7 @@ def find_checkpoint(path: str | os.PathLike) -> Path:
     the model that comes with the project, a folder beside it."""
     path = Path(path)
     shipped = path.parent / SHIPPED
-    return shipped if path.name == "best.pt" and not path.exists() and shipped.is_dir() else path
+    return shipped if path.name == "best.pt" and not path.exists() and (shipped / "config.json").is_file() else path
 
 
 def check_sizes(config: WheelerConfig, shapes: dict[str, tuple[int, ...]], name: str) -> None:
