@@ -80,7 +80,8 @@ def wilson_interval(successes: int, n: int, z: float = 1.959964) -> tuple[float,
         raise ValueError(f"{successes} successes in {n} tries is not a share")
     p = successes / n
     centre, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return max(0.0, (centre - half) / (1 + z * z / n)), min(1.0, (centre + half) / (1 + z * z / n))
+    scale = 1 + z * z / n                                                     # at the ends rounding must not show
+    return (centre - half) / scale if successes else 0.0, (centre + half) / scale if successes < n else 1.0
 
 
 def share(hits: Sequence[bool], name: str = "exact_match") -> dict:
@@ -388,7 +389,8 @@ def overlap(texts: Sequence[str], training: Iterable[str], shingle: int = 5) -> 
     for start in tqdm(range(0, len(training), 5000), desc="looking for duplicates", unit="5k texts", leave=False):
         common = (mine @ vectorizer.transform(training[start : start + 5000]).T).max(axis=1).toarray().ravel()
         best = np.maximum(best, common)
-    exact = np.isin(texts, training)
+    known = set(training)
+    exact = np.array([text in known for text in texts])
     return {"n": len(texts), "training_texts": len(training), "exact": int(exact.sum()),
             "near": int(((best >= 0.5 * total) & (total > 0) & ~exact).sum())}
 
@@ -718,7 +720,7 @@ def check_lengths(args: argparse.Namespace, limit: int) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = build_parser().parse_intermixed_args(argv)
+    args, results, options, code = build_parser().parse_intermixed_args(argv), {}, {}, 0
     try:
         if args.compare:
             print(json.dumps(compare(args.compare)))
@@ -739,26 +741,31 @@ def main(argv: list[str] | None = None) -> int:
         print(f"checkpoint  {args.checkpoint}, sha256 {identity['checkpoint_sha256']}, step {identity['step']}\n"
               f"data        {args.dataset}: {len(subject.data):,} unseen texts, fingerprint {identity['data']}, "
               f"tokenizer {identity['tokenizer']}\ncommit      {identity['commit']}, seed {args.seed}", flush=True)
-        results, options = {}, {}
         found = check_overlap(subject)
         for name, function in functions.items():
             known = inspect.signature(function).parameters
             given = {key: value for key, value in vars(args).items() if key in known and value is not None}
-            options |= {f"{name}.{key}": value.default for key, value in known.items() if key != "subject"}
-            options |= {f"{name}.{key}": value for key, value in given.items()}
             print(f"---- {name}", flush=True)
             start = time.monotonic()
-            results[name] = function(subject, **given)
+            try:
+                results[name] = function(subject, **given)
+            except (ValueError, OSError) as error:                            # the other sections are worth having
+                print(f"evaluate.py: {name}: {error}", file=sys.stderr)
+                code = 2
+                continue
+            options |= {f"{name}.{key}": value.default for key, value in known.items() if key != "subject"}
+            options |= {f"{name}.{key}": value for key, value in given.items()}
             print(f"{name}: {time.monotonic() - start:.0f} s", flush=True)
     except KeyboardInterrupt:
         print("evaluate.py: stopped", file=sys.stderr)
-        return 130
+        code = 130
     except (ValueError, OSError) as error:                                    # others are bugs and keep their traceback
         print(f"evaluate.py: {error}", file=sys.stderr)
         return 2
-    print(json.dumps({"identity": identity, "seed": args.seed, "overlap": found, "options": options,
-                      "results": results}))
-    return 0
+    if results:                                                               # also when stopped: of what was finished
+        print(json.dumps({"identity": identity, "seed": args.seed, "overlap": found, "options": options,
+                          "results": results}, allow_nan=False))
+    return code
 
 
 if __name__ == "__main__":

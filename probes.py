@@ -107,10 +107,12 @@ def space(subject: Subject, num_samples: int = 2, length: int = 64, square: int 
         if square == c.patch_size:
             own = np.diagonal(every[:, : every.shape[2]], axis1=1, axis2=2)   # token t hidden with patch t
             row["tokens_lost_with_their_own_patch"] = float(own.mean())
-        print(f"{latent}: hiding one of {side * side} squares of {square} x {square} cells, {len(texts)} texts of "
-              f"{len(texts[0])} tokens: " + ", ".join(
-                  f"{key.replace('_', ' ')} {value:.1%}" if key != "tokens_lost_a_carrying_square" else
-                  f"{key.replace('_', ' ')} {value:.2f}" for key, value in row.items() if isinstance(value, float)))
+    print(f"one square of {square} x {square} cells hidden, {side * side} squares in turn, {len(texts)} texts of "
+          f"{len(texts[0])} tokens\n{'':<36}" + "".join(f"{name:>9}" for name in result))
+    for key, value in result["grid"].items():
+        if isinstance(value, float):
+            style = ".2f" if key == "tokens_lost_a_carrying_square" else ".1%"
+            print(f"{key.replace('_', ' '):<36}" + "".join(f"{format(r[key], style):>9}" for r in result.values()))
     plot_space(subject, texts[0], {name: lost[0] for name, lost in lost_of.items()}, square, output_dir)
     return result
 
@@ -145,7 +147,8 @@ def plot_space(subject: Subject, ids: list[int], lost: dict[str, np.ndarray], sq
             xticks=range(side + 1), yticks=range(shown + 1), ylim=(shown, 0), xticklabels=[], yticklabels=[])
         axis.grid(color="white", lw=1)
         axis.tick_params(length=0)
-    axes[1].set_xlabel(textwrap.fill(" ".join(subject.say([ids])[0].split()).replace("$", r"\$"), 150))
+    axes[1].set_xlabel(textwrap.fill(" ".join(subject.say([ids])[0].split()).replace("$", r"\$"),
+                                     int(12 * figure.get_figwidth())))
     save_figure(figure, output_dir, "space", dpi=80)
 
 
@@ -237,7 +240,8 @@ def recall(subject: Subject, memories: tuple[int, ...] = (10, 100, 1000), num_sa
             points = [(n, result[f"{n}/{name}/{cue}"]) for n in sorted(memories) if f"{n}/{name}/{cue}" in result]
             if points:
                 x, rows = zip(*points, strict=True)
-                axis.plot(x, [r["recall_at_1"] for r in rows], "o-", color=f"C{i}", label=name)
+                x = [n * (1 + 0.06 * i) for n in x]                           # side by side, not on top of each other
+                axis.plot(x, [r["recall_at_1"] for r in rows], "osD^"[i] + "-", color=f"C{i}", label=name)
                 axis.fill_between(x, *zip(*(r["interval"] for r in rows), strict=True), color=f"C{i}", alpha=0.15)
         axis.set(xscale="log", title=f"cue: {cue}", xlabel="memories", ylim=(-0.03, 1.03))
         axis.grid(alpha=0.3)

@@ -173,7 +173,7 @@ def disturb(subject: Subject, num_samples: int = 500, length: int = 64, learned_
     bits = float(np.mean([intervals[-1].spent() for intervals in nested]))
     fits = {name + "code": sum(fits) / len(fits) for name, (_, fits) in written.items()}
     print(f"texts cost {bits:.0f} bits; share that fits: {fits}")
-    return result | {"fits": fits, "text_bits": bits}
+    return result | {"fits": fits, "text_bits": bits if bits < math.inf else None}
 
 
 def ticks(subject: Subject, num_samples: int = 500, length: int = 64, batch_size: int = 64,

@@ -67,6 +67,11 @@ def test_wilson_interval_of_published_and_hand_computed_cases(successes, n, low,
     assert wilson_interval(successes, n) == pytest.approx((low, high), abs=1e-4)
 
 
+@pytest.mark.parametrize("n", [1, 7, 51, 114, 128, 500])
+def test_wilson_interval_ends_at_0_and_1_exactly(n):
+    assert wilson_interval(0, n)[0] == 0.0 and wilson_interval(n, n)[1] == 1.0
+
+
 @pytest.mark.parametrize("successes, n", [(1, 0), (-1, 5), (6, 5)])
 def test_wilson_interval_refuses_what_is_no_share(successes, n):
     with pytest.raises(ValueError):
@@ -365,6 +370,27 @@ def test_compare_refuses_unlike_things(results, capsys, other, message):
 def test_compare_refuses_what_is_no_result(files, results, capsys):
     assert evaluate.main(["--compare", str(results / "a"), str(files / "train.txt")]) == 2
     assert "not a result of evaluate.py" in capsys.readouterr().err
+
+
+def test_a_failing_section_costs_no_other(files, capsys, monkeypatch):
+    monkeypatch.setattr(evaluate, "SECTIONS", {"picture": "survive", "text": "evaluate", "space": "probes"})
+    monkeypatch.setattr("survive.picture", lambda subject: {"same": [True]})
+
+    def fails(subject, seed=0):
+        raise ValueError("no such thing")
+
+    monkeypatch.setattr("probes.space", fails)
+    assert run(files, "picture", "space") == 2
+    out = capsys.readouterr()
+    assert "evaluate.py: space: no such thing" in out.err
+    assert json.loads(out.out.splitlines()[-1])["results"] == {"picture": {"same": [True]}}
+
+    def interrupts(subject, seed=0):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("probes.space", interrupts)
+    assert run(files, "picture", "space") == 130
+    assert last_line(capsys)["results"] == {"picture": {"same": [True]}}
 
 
 @pytest.mark.parametrize("flags, message", [
