@@ -226,8 +226,9 @@ def test_timed_counts_the_first_call_apart():
 
     first, best = bench.timed(once, torch.device("cpu"), repeats=3)
     assert first >= 0.03 > best >= 0.01 and len(calls) == 4
-    bench.timed(once, torch.device("cpu"), repeats=100, budget=0.0)
-    assert len(calls) == 6
+    bench.timed(once, torch.device("cpu"), repeats=100, budget=0.015)
+    assert 6 <= len(calls) <= 7
+    assert len(set(bench.timed(once, torch.device("cpu"), repeats=100, budget=0.0))) == 1 and len(calls) <= 8
     assert bench.matmul_gflop_per_s(torch.device("cpu"), torch.float32) > 1
 
 
