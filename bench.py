@@ -348,8 +348,8 @@ def rates(gflop_a_text, rows, tokens, seconds, matmul):
 
 def timed(function, device, repeats=5, budget=20.0):
     """(seconds of the first call, warm-up and compilation included; best seconds of up to `repeats` more, as many as
-    begin within `budget` seconds, at least one). Waits for the device; on a CPU with one thread the seconds are the
-    processor's (peers.now)."""
+    begin within `budget` seconds, at least one; where the first call took longer than that, it is the only one). Waits
+    for the device; on a CPU with one thread the seconds are the processor's (peers.now)."""
     import torch
 
     from peers import now
@@ -364,6 +364,8 @@ def timed(function, device, repeats=5, budget=20.0):
         return now(device.type) - start
 
     first, times = once(), []
+    if first > budget:
+        return first, first
     while len(times) < repeats and (not times or sum(times) < budget):
         times.append(once())
     return first, min(times)
@@ -385,12 +387,20 @@ def peak_gib(device):
 
 
 def alone(function, *arguments):
-    """function(*arguments) in a fresh process, so that its peak memory is this measurement's."""
+    """function(*arguments) in a fresh process, so that its peak memory is this measurement's. MemoryError where the
+    memory does not suffice."""
     from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
     from multiprocessing import get_context
 
+    import torch
+
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()
+        try:
+            return pool.submit(function, *arguments).result()
+        except (BrokenProcessPool, torch.OutOfMemoryError):  # the kernel ends what takes too much
+            raise MemoryError("a measurement was ended, most likely for want of memory; lower --batch_size, "
+                              "--grid_size or --max_seq_len") from None
 
 
 def _precision(args):
@@ -444,6 +454,8 @@ def _networks(args):
 
 
 def _times(value, ours):
+    if math.isnan(ours):
+        return ""
     return f"{value / ours:.2g}" if value < 100 * ours else f"{value / ours:.0f}"
 
 
@@ -578,7 +590,11 @@ def growth(args, axes=AXES):
                 say(f"growth: {name}, {axis} {value}")
                 rows = value if axis == "batch_size" else args.batch_size or 2
                 config = config_of(options(**vars(args) | {axis: value}))
-                r = alone(measure_step, name, config, rows, args, 1, False)
+                try:
+                    r = alone(measure_step, name, config, rows, args, 1, False)
+                except MemoryError:
+                    say(f"growth: {name}, {axis} {value}: the memory does not suffice")
+                    break
                 points.append({"at": value, **{key: r[key] for key in ("s_step", "gib_peak", "gib_before",
                                                                       "gflop_a_text")}})
                 lines.append((LABELS[name], axis, value, f"{r['s_step']:.3f}", f"{r['gib_peak']:.2f}",
@@ -657,7 +673,9 @@ def quality(args):
 
     sizes = {"grid_size": 32, "d_model": 128, "max_seq_len": 64}
     config, batch_size = config_of(args, **sizes), args.batch_size or 16
-    path, device = Path(args.results), str(_precision(args)[0])
+    path, (device, dtype, autocast) = Path(args.results), _precision(args)
+    if args.fp16:
+        raise ValueError("--fp16: quality trains in float32, or with --bf16")
     texts = load_texts(args.dataset, "train", args.text_column)
     tokenizer = get_tokenizer(None, texts, config.vocab_size, args.cache_dir)
     config = config_of(args, **sizes, vocab_size=vocabulary_size(tokenizer), bos_token_id=tokenizer.bos_token_id,
@@ -670,7 +688,7 @@ def quality(args):
         raise ValueError(f"--dataset {args.dataset} has no unseen text of --max_seq_len {config.max_seq_len} tokens")
     chosen = full[np.linspace(0, len(full) - 1, min(args.eval_samples, len(full))).astype(int)].tolist()
     settings = {"data": data.content, "unseen": unseen.content, "texts": len(chosen), "config": vars(config),
-                "batch_size": batch_size, "device": device, "seed": args.seed}
+                "batch_size": batch_size, "device": str(device), "dtype": str(dtype), "seed": args.seed}
     stored = _stored(path)
     if stored and stored["settings"] != settings:
         different = [key for key in settings if stored["settings"].get(key) != settings[key]]
@@ -688,7 +706,8 @@ def quality(args):
         for lr in args.rates or ([3e-4] if name == "ours" and args.task == "copy" else [3e-4, 1e-3]):
             shares = {"frame_share": 0.375, "blank_share": 0.25} if name == "ours" else {}  # as train.py has it
             race(name, config, data, unseen, chosen, lr, args.limit, args.eval_every or args.limit / 8, batch_size,
-                 args.warmup_steps, args.task, seed=args.seed, device=device, progress=say, keep=keep, **shares)
+                 args.warmup_steps, args.task, seed=args.seed, device=str(device), autocast=autocast, progress=say,
+                 keep=keep, **shares)
     if not stored["runs"]:
         raise ValueError(f"--results {path} holds no runs to draw")
     summary = quality_table(stored["runs"])
@@ -720,40 +739,44 @@ def best_runs(runs, task):
 
 def quality_table(runs):
     """Print the tables of `quality`; returns {label: {...}} with seconds (None: not reached) and ratios to ours."""
-    from peers import seconds_until
+    from peers import first_reading
 
     summary, best = {}, best_runs(runs, "copy")
-    ours = best.get("ours")
+    at = lambda run, level: run and first_reading(run["curve"], "exact_match", level)
+    ours = [at(best.get("ours"), level) for level in LEVELS]
     lines = [("copying, unseen texts", "rate", "steps", "exact at first", "at last",
               *(f"{level:.0%} exact after, s" for level in LEVELS),
               *(f"time to {level:.0%}, ours = 1" for level in LEVELS), "bits a token")]
     for run in (r for r in runs.values() if r["task"] == "copy"):
-        reached = [seconds_until(run["curve"], "exact_match", level) for level in LEVELS]
-        ours_at = [ours and seconds_until(ours["curve"], "exact_match", level) for level in LEVELS]
-        top, spent = max(row["exact_match"] for row in run["curve"]), run["curve"][-1]["seconds"]
-        ratio = [None if mine is None else (spent if t is None else t) / mine for t, mine in zip(reached, ours_at)]
+        reached, spent = [at(run, level) for level in LEVELS], run["curve"][-1]["seconds"]
+        top = max(row["exact_match"] for row in run["curve"])
+        ratio = [mine and (row["seconds"] if row else spent) / mine["seconds"] for row, mine in zip(reached, ours)]
+        seconds = [row and row["seconds"] for row in reached]
         summary[f"{run['name']}, lr {run['lr']:g}"] = {
-            "seconds_to_90": reached[0], "seconds_to_99": reached[1], "limit": spent, "best_exact_match": top,
-            "ratio_90": ratio[0], "ratio_99": ratio[1], "lower_bound": [t is None for t in reached]}
+            "seconds_to_90": seconds[0], "seconds_to_99": seconds[1], "limit": spent, "best_exact_match": top,
+            "ratio_90": ratio[0], "ratio_99": ratio[1], "lower_bound": [row is None for row in reached]}
         lines.append((
             LABELS[run["name"]], f"{run['lr']:g}", run["steps"], f"{run['curve'][0]['exact_match']:.1%}",
             f"{run['curve'][-1]['exact_match']:.1%}",
-            *(f"{t:.2f}" if t is not None else f"not within {spent:.0f} (best {top:.1%})" for t in reached),
-            *("" if r is None else f"{'' if t is not None else '>= '}{r:.3g}" for r, t in zip(ratio, reached)),
+            *(f"{row['seconds']:.2f} (step {row['step']})" if row else f"not within {spent:.0f} (best {top:.1%})"
+              for row in reached),
+            *("" if r is None else f"{'' if row else '>= '}{r:.3g}" for r, row in zip(ratio, reached)),
             f"{run['curve'][-1]['bits_per_token']:.2f}"))
     if len(lines) > 1:
         table(lines)
+    if ours[0] and ours[0]["step"] == 0:
+        print("ours starts as a copy: it has nothing to learn here, and its seconds are those of making the weights\n")
     best = best_runs(runs, "language")
     lines = [("as a language model, unseen texts", "best rate", "steps", "s", "bits a token at last",
               "seconds of ours to the same bits", "time, ours = 1")]
     for name, run in best.items():
         bits = min(row["bits_per_token"] for row in run["curve"])
-        needed = seconds_until(run["curve"], "bits_per_token", bits)
-        mine = seconds_until(best["ours"]["curve"], "bits_per_token", bits) if "ours" in best else None
+        needed, mine = (r and first_reading(r["curve"], "bits_per_token", bits) for r in (run, best.get("ours")))
+        needed, mine = needed["seconds"], mine and mine["seconds"]
         summary[f"language, {name}"] = {"bits": bits, "seconds": needed, "seconds_ours": mine,
-                                        "ratio": needed / mine if mine else None}
+                                        "ratio": mine and needed / mine}
         lines.append((LABELS[name], f"{run['lr']:g}", run["steps"], f"{needed:.0f}", f"{bits:.2f}",
-                      f"{mine:.0f}" if mine is not None else "not reached", f"{needed / mine:.2g}" if mine else ""))
+                      f"{mine:.0f}" if mine else "not reached", f"{needed / mine:.2g}" if mine else ""))
     if len(lines) > 1:
         table(lines)
     return summary
@@ -906,7 +929,7 @@ def main(argv=None):
     except KeyboardInterrupt:
         say("bench.py: stopped")
         return 130
-    except (ValueError, OSError) as error:  # others are bugs and keep their traceback
+    except (ValueError, OSError, MemoryError) as error:  # others are bugs and keep their traceback
         say(f"bench.py: error: {error}")
         return 2
     print(json.dumps({"machine": machine(), **result}, default=float))

@@ -12,6 +12,7 @@ that evaluate.reconstruct uses, so that the same code measures them. `race` trai
 
 import math
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -206,7 +207,7 @@ def now(device: str) -> float:
 def race(name: str, config: WheelerConfig, data: TokenDataset, unseen: TokenDataset, indices: list[int], lr: float,
          seconds: float, eval_every: float, batch_size: int = 32, warmup_steps: int = 50, task: str = "copy",
          frame_share: float = 0.0, blank_share: float = 0.0, seed: int = 0, device: str = "cpu",
-         progress=print, keep=lambda run: None) -> dict:
+         autocast=nullcontext, progress=print, keep=lambda run: None) -> dict:
     """Train competitor `name` for `seconds` of its own clock and read the unseen texts back every `eval_every` of them.
 
     The clock counts the making of the weights and the training steps, not the evaluations. task "copy": the texts come
@@ -263,8 +264,10 @@ def race(name: str, config: WheelerConfig, data: TokenDataset, unseen: TokenData
         clock = now(device)
         for group in optimizer.param_groups:
             group["lr"] = get_lr(step, recipe, 10**12)                        # so far away that the cosine is flat
-        logits, _ = model(ids, mask, frame_rows=frame_rows, blank_rows=blank_rows)
-        loss = F.cross_entropy(logits.float().flatten(0, 1), ids.masked_fill(~mask, -100).flatten(), ignore_index=-100)
+        with autocast():
+            logits, _ = model(ids, mask, frame_rows=frame_rows, blank_rows=blank_rows)
+            target = ids.masked_fill(~mask, -100)
+            loss = F.cross_entropy(logits.float().flatten(0, 1), target.flatten(), ignore_index=-100)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -279,8 +282,8 @@ def race(name: str, config: WheelerConfig, data: TokenDataset, unseen: TokenData
     return run
 
 
-def seconds_until(curve: list[dict], key: str, level: float) -> float | None:
-    """Seconds of the first reading at which `key` has reached `level` (bits: fallen to it), None: at none of them."""
-    reached = (row["seconds"] for row in curve
-               if key in row and (row[key] <= level if key == "bits_per_token" else row[key] >= level))
+def first_reading(curve: list[dict], key: str, level: float) -> dict | None:
+    """The first reading at which `key` has reached `level` (bits a token: fallen to it), None where none has."""
+    reached = (row for row in curve if key in row and
+               (row[key] <= level if key == "bits_per_token" else row[key] >= level))
     return next(reached, None)

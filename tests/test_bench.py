@@ -176,9 +176,9 @@ def test_race_reads_on_time_and_learns(windows):
     language = peers.race("cells", config, windows, windows, list(range(16)), 3e-3, 0.5, 0.5, batch_size=16,
                           task="language", progress=said.append)["curve"]
     assert "exact_match" not in language[0] and language[-1]["bits_per_token"] < language[0]["bits_per_token"]
-    assert peers.seconds_until([{"seconds": 2, "x": 0.5}, {"seconds": 3, "x": 0.9}], "x", 0.9) == 3
-    assert peers.seconds_until([{"seconds": 2, "x": 0.5}], "x", 0.9) is None
-    assert peers.seconds_until([{"seconds": 2, "bits_per_token": 5}], "bits_per_token", 5) == 2
+    assert peers.first_reading([{"s": 2, "x": 0.5}, {"s": 3, "x": 0.9}, {"s": 4, "x": 0.9}], "x", 0.9)["s"] == 3
+    assert peers.first_reading([{"s": 2, "x": 0.5}, {"s": 3}], "x", 0.9) is None
+    assert peers.first_reading([{"s": 2, "bits_per_token": 5}], "bits_per_token", 5)["s"] == 2
 
 
 # ---- counts ----
@@ -226,8 +226,9 @@ def test_timed_counts_the_first_call_apart():
 
     first, best = bench.timed(once, torch.device("cpu"), repeats=3)
     assert first >= 0.03 > best >= 0.01 and len(calls) == 4
-    bench.timed(once, torch.device("cpu"), repeats=100, budget=0.0)
-    assert len(calls) == 6
+    bench.timed(once, torch.device("cpu"), repeats=100, budget=0.015)
+    assert 6 <= len(calls) <= 7
+    assert len(set(bench.timed(once, torch.device("cpu"), repeats=100, budget=0.0))) == 1 and len(calls) <= 8
     assert bench.matmul_gflop_per_s(torch.device("cpu"), torch.float32) > 1
 
 
@@ -329,6 +330,9 @@ def test_quality_takes_the_better_rate_and_the_first_time():
     runs = {"a": {"name": "cells", "task": "copy", "lr": 1e-3, "steps": 9, "curve": [row(0, 0, 9), row(90, 0.95, 1)]},
             "b": {"name": "cells", "task": "copy", "lr": 3e-4, "steps": 9, "curve": [row(0, 0, 9), row(90, 0.1, 3)]},
             "c": {"name": "ours", "task": "copy", "lr": 3e-4, "steps": 9, "curve": [row(3, 0.9, 0), row(9, 1, 0)]}}
+    for run in runs.values():
+        for k, reading in enumerate(run["curve"]):
+            reading["step"] = k
     assert bench.best_runs(runs, "copy")["cells"]["lr"] == 1e-3
     summary = bench.quality_table(runs)
     good, bad = summary["cells, lr 0.001"], summary["cells, lr 0.0003"]
