@@ -538,8 +538,8 @@ def train(args: argparse.Namespace, checkpoint: dict | None, ranks: Ranks, lock:
 
     # -- the rows of this process; weights that make means over its rows means over all
     attractor_rows_of_all = attractor_rows
-    frame_rows, attractor_rows = ranks.share(frame_rows), ranks.share(attractor_rows)
-    blank_rows = ranks.share(args.batch_size) - ranks.share(args.batch_size - blank_rows)
+    own_frame_rows, attractor_rows = ranks.share(frame_rows), ranks.share(attractor_rows)
+    own_blank_rows = ranks.share(args.batch_size) - ranks.share(args.batch_size - blank_rows)
     attractor_weight = ranks.count * attractor_rows / max(1, attractor_rows_of_all)
     dynamics = torch.compiler.disable(dynamics) if attractor_rows else None
 
@@ -580,7 +580,7 @@ def train(args: argparse.Namespace, checkpoint: dict | None, ranks: Ranks, lock:
                         last_micro = micro == args.accumulation_steps - 1
                         with nullcontext() if ranks.count == 1 or last_micro else token_loss.no_sync():
                             with autocast_of(args, device):
-                                loss = token_loss(ids, mask, frame_rows, blank_rows, dynamics) * share
+                                loss = token_loss(ids, mask, own_frame_rows, own_blank_rows, dynamics) * share
                             if attractor_rows:
                                 loss = loss + args.commitment * attractor_weight * distance[0]
                             scaler.scale(loss / args.accumulation_steps).backward()

@@ -1,4 +1,4 @@
-"""Killed, full, unwritable, deleted: a run goes on from what is whole, says one line, and loses nothing that was good."""
+"""Killed, full, unwritable, deleted: a run goes on from what is whole, says one line, loses nothing good."""
 
 import os
 import random
