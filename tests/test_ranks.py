@@ -53,7 +53,7 @@ def losses(name):
     return [row["loss"] for row in rows(name) if "loss" in row]
 
 
-FLAGS = ("--max_steps 8 --batch_size 9 --accumulation_steps 2 --lr 3e-3 --warmup_steps 2 --eval_every 4 --save_every 4 "
+FLAGS = ("--max_steps 6 --batch_size 9 --accumulation_steps 2 --lr 3e-3 --warmup_steps 2 --eval_every 4 --save_every 4 "
          "--frame_share 0.4 --blank_share 0.3")
 
 
@@ -71,6 +71,7 @@ def test_two_processes_give_the_loss_curve_of_one(run):
     assert two["training"]["best"] == pytest.approx(one["training"]["best"], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_resumed_processes_go_on_exactly(run):
     """Each with the generators it had: dropout is not that of the other process, nor that of the start."""
     import train

@@ -658,6 +658,7 @@ def test_grad_checkpointing_changes_no_number(run, monkeypatch):
     assert_same(load("plain/last.pt")["model"], load("less/last.pt")["model"])
 
 
+@pytest.mark.slow
 def test_recompiles_are_counted_and_bounded(run, monkeypatch, shared):
     """Without a C++ compiler: graphs are traced, counted, and run as they are. Two lengths; evaluations of any."""
     import doctor
@@ -666,13 +667,14 @@ def test_recompiles_are_counted_and_bounded(run, monkeypatch, shared):
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **flags: compile_model(self, backend="eager", **flags))
     monkeypatch.setattr(doctor, "compiler_problem", lambda device: None)
     torch._dynamo.reset()
+    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 8)
     flags = "--max_seq_len 128 --max_steps 6 --eval_every 2 --long_texts split --dataset sample --max_train_samples 60"
     assert run(f"{flags} --compile", "compiled") == 0
     assert [row["compiled_graphs"] for row in rows("compiled") if "loss" in row][-1] == 2      # 64 and 128 tokens
     assert torch._dynamo.config.recompile_limit == 2
     run(flags, "plain")
-    for row, other in zip(rows("compiled"), rows("plain"), strict=True):
-        assert row.get("loss") == pytest.approx(other.get("loss"), rel=1e-4)
+    losses = lambda name: [row["loss"] for row in rows(name) if "loss" in row]
+    assert losses("compiled") == pytest.approx(losses("plain"), rel=1e-4)
     assert load("compiled/last.pt")["model"].keys() == load("plain/last.pt")["model"].keys()
 
 
