@@ -19,6 +19,7 @@ from test_train import ROOT, assert_same, load, resume, rows
 
 import train
 
+
 def fork(function, dies_after: float) -> int:
     """Run a function in a child process, killed after that many seconds of CPU time of its own; its exit code, or minus
     the signal."""
@@ -53,7 +54,7 @@ def same_end(whole, parts):
     assert not list(Path(parts).glob("*.tmp"))
 
 
-@pytest.mark.parametrize("kills, steps", [(5, 14), pytest.param(50, 400, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills, steps", [(5, 14), pytest.param(50, 150, marks=pytest.mark.slow)])
 def test_killed_at_random_points_ends_like_an_unbroken_run(run, kills, steps):
     assert run() == 0                                                         # makes the cache, warms up
     flags, begin = f"--dropout 0.1 --max_steps {steps} --save_every 1 --eval_every 5 --log_every 1", time.process_time()

@@ -17,7 +17,7 @@ from data import DataError, TextStream, load_texts
 from models import WheelerTextAutoencoder
 
 JUNK = (None, -1, 0, 1, 2**31, 2**63, 10**30, -(2**62), 1.5, float("nan"), float("inf"), True, "", "x", "\x00",
-        "9" * 400, [], {}, [1, [2]], {"a": 1}, (), b"x", torch.ones(3), torch.ones(2, 2, dtype=torch.int64), torch.zeros(0),
+        "9" * 400, [], {}, [1, [2]], {"a": 1}, (), b"x", torch.ones(3), torch.ones(2, 2).long(), torch.zeros(0),
         torch.ones(1).expand(10**6, 10**6), torch.tensor(float("nan")))
 
 
