@@ -702,13 +702,13 @@ def test_wandb_offline(run, monkeypatch):
 
 @pytest.mark.slow
 def test_fp16_reads_back_as_much_as_fp32(run):
-    """From the usual start, on a handful of texts, until they are read back: the same exact match in each precision."""
+    """From the aligned start: training and reading back in float16 lose no text that float32 reads."""
     scores = {}
     for precision in ("", "--fp16", "--bf16"):
-        assert run("--dataset sample --grid_size 16 --max_seq_len 16 --vocab_size 300 --long_texts split --lr 3e-3 "
-                   "--frame_share 0.5 --blank_share 0 --max_steps 400 --batch_size 16 --warmup_steps 20 --log_every 50 "
-                   f"--eval_samples 128 {precision}", f"run{precision}") == 0
+        assert run("--dataset sample --grid_size 16 --max_seq_len 16 --vocab_size 300 --long_texts split --lr 1e-3 "
+                   "--frame_share 0.5 --blank_share 0 --max_steps 25 --batch_size 16 --warmup_steps 20 --log_every 5 "
+                   f"--eval_samples 64 {precision}", f"run{precision}") == 0
         last = rows(f"run{precision}")[-1]
         scores[precision] = (last["grid/exact_match"], last["frame/exact_match"])
     print(scores)
-    assert scores[""][0] > 0.9 and scores["--fp16"][0] >= scores[""][0] - 0.05
+    assert scores[""][0] > 0.9 and scores["--fp16"] == scores[""] == scores["--bf16"]
