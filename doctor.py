@@ -263,13 +263,18 @@ def free_memory(device: torch.device) -> int:
 
 
 def largest_batch(model, args: argparse.Namespace, device: torch.device, length: int) -> int:
-    """The most texts of `length` tokens that a training step has room for: memory is measured at two small batches, and
+    """The most texts of `length` tokens that a training step has room for: memory is measured at two batches, and
     on a GPU the answer is tried. Changes neither weights nor generators."""
     weights = {name: value.clone() for name, value in model.state_dict().items()} if device.type == "cuda" else None
     state = torch.get_rng_state()
     try:
-        few, more = 2, 8
-        low, high = (step_memory(model, args, device, rows, length) for rows in (few, more))
+        for few, more in ((8, 32), (2, 8), (1, 2)):                           # larger ones are measured more exactly
+            try:
+                low, high = (step_memory(model, args, device, rows, length) for rows in (few, more))
+                break
+            except (torch.OutOfMemoryError, MemoryError):
+                if more == 2:
+                    raise
         each = max(1.0, (high - low) / (more - few))
         room = SPARE * free_memory(device) - (low - few * each)
         rows = int(room / each)

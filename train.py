@@ -299,7 +299,7 @@ def parse(argv: list[str] | None, say=print) -> tuple[argparse.Namespace, dict |
         parser.set_defaults(**known)
         args = parser.parse_args(argv)
         args.resume = path
-        fixed = {name: checkpoint["config"].get(name) for name in MODEL_FLAGS}
+        fixed = {name: checkpoint["config"].get(name, getattr(WheelerConfig, name, None)) for name in MODEL_FLAGS}
         fixed |= {name: state["flags"].get(name) for name in ("tokenizer", "vocab_size")}
         for name, value in fixed.items():
             if getattr(args, name) not in (None, value):
@@ -310,7 +310,8 @@ def parse(argv: list[str] | None, say=print) -> tuple[argparse.Namespace, dict |
                     "texts come in another order, as if it had always been so")
     elif args.init_from is not None:
         checkpoint = read_start(args.init_from)
-        fixed = {name: checkpoint["config"].get(name) for name in (*MODEL_FLAGS, "vocab_size") if name != "dropout"}
+        fixed = {name: checkpoint["config"].get(name, getattr(WheelerConfig, name))
+                 for name in (*MODEL_FLAGS, "vocab_size") if name != "dropout"}
         parser.set_defaults(**fixed, tokenizer=None)
         args = parser.parse_args(argv)
         for name, value in (fixed | {"tokenizer": None}).items():
@@ -548,8 +549,8 @@ def train(args: argparse.Namespace, checkpoint: dict | None, ranks: Ranks, lock:
 
     # -- the rows of this process; weights that make means over its rows means over all
     attractor_rows_of_all = attractor_rows
-    frame_rows, attractor_rows = ranks.share(frame_rows), ranks.share(attractor_rows)
-    blank_rows = ranks.share(args.batch_size) - ranks.share(args.batch_size - blank_rows)
+    own_frame_rows, attractor_rows = ranks.share(frame_rows), ranks.share(attractor_rows)
+    own_blank_rows = ranks.share(args.batch_size) - ranks.share(args.batch_size - blank_rows)
     attractor_weight = ranks.count * attractor_rows / max(1, attractor_rows_of_all)
     dynamics = torch.compiler.disable(dynamics) if attractor_rows else None
 
@@ -590,7 +591,7 @@ def train(args: argparse.Namespace, checkpoint: dict | None, ranks: Ranks, lock:
                         last_micro = micro == args.accumulation_steps - 1
                         with nullcontext() if ranks.count == 1 or last_micro else token_loss.no_sync():
                             with autocast_of(args, device):
-                                loss = token_loss(ids, mask, frame_rows, blank_rows, dynamics) * share
+                                loss = token_loss(ids, mask, own_frame_rows, own_blank_rows, dynamics) * share
                             if attractor_rows:
                                 loss = loss + args.commitment * attractor_weight * distance[0]
                             scaler.scale(loss / args.accumulation_steps).backward()

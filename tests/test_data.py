@@ -13,6 +13,8 @@ import tokenizer as tokenizer_module
 from data import (
     DataError,
     EpochBatches,
+    TextStream,
+    TokenBlocks,
     TokenDataset,
     bucket_lengths,
     build_dataset,
@@ -397,3 +399,76 @@ def test_command_shows_the_data(tmp_path, capsys):
 
 def test_tokenizer_module_is_light():
     assert not hasattr(tokenizer_module, "transformers")
+
+
+# ---- streaming ------------------------------------------------------------------------------------------------------
+
+
+def passes(stream, size):
+    """All blocks of one pass, and the positions where they begin."""
+    position, blocks, starts = stream.start, [], []
+    while True:
+        starts.append(position)
+        texts, position = stream.block(position, size)
+        blocks.append(texts)
+        if position == stream.start:
+            return blocks, starts
+
+
+@pytest.mark.parametrize("size", [1, 7, 79, 80, 1000])
+def test_stream_gives_the_texts_of_the_whole_data_set(tmp_path, size):
+    file = write_jsonl(tmp_path / "a.jsonl", STORIES)
+    stream = TextStream(file)
+    blocks, starts = passes(stream, size)
+    assert [text for block in blocks for text in block] == load_texts(file, "train")
+    assert stream.held_out == load_texts(file, "validation")
+    for texts, start in zip(blocks, starts, strict=True):                     # another process goes on anywhere
+        assert TextStream(file).block(json.loads(json.dumps(start)), size)[0] == texts
+    assert sum(len(b) for b in passes(TextStream(file, limit=33), size)[0]) == 33
+    write_jsonl(tmp_path / "validation.jsonl", ["v"])
+    (tmp_path / "a.jsonl").rename(tmp_path / "train.jsonl")
+    stream = TextStream(str(tmp_path))
+    assert stream.held_out == ["v"] and [t for b in passes(stream, size)[0] for t in b] == STORIES
+
+
+def test_stream_of_the_hub(monkeypatch):
+    import datasets
+
+    def load(name, streaming=False):
+        assert name == "someone/tales" and streaming
+        whole = datasets.Dataset.from_dict({"text": STORIES, "n": list(range(80))})
+        return {"train": whole.to_iterable_dataset(num_shards=3)}
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    stream = TextStream("someone/tales")
+    blocks, starts = passes(stream, 11)
+    assert [text for block in blocks for text in block] == hold_out(STORIES, "train")
+    assert stream.held_out == hold_out(STORIES, "validation")
+    assert passes(stream, 11)[0] == blocks                                    # the second time too
+    for texts, start in zip(blocks, starts, strict=True):
+        assert TextStream("someone/tales").block(json.loads(json.dumps(start)), 11)[0] == texts
+    with pytest.raises(DataError, match="no column 'story' of strings, it has text, n"):
+        TextStream("someone/tales", "story")
+
+
+def test_stream_names_what_it_cannot_read(tmp_path):
+    (tmp_path / "a.txt").write_text("one\n\ntwo")
+    (tmp_path / "b.jsonl").write_text('{"text": "a"}\n{"text": "b"}\n{oops\n')
+    for name, message in (("a.txt", "reads a .jsonl"), ("no.jsonl", "no such file"), ("b.jsonl", "line at byte 28")):
+        with pytest.raises(DataError, match=message):
+            TextStream(str(tmp_path / name))
+    with pytest.raises(DataError, match="small"):
+        TextStream("sample")
+
+
+def test_blocks_are_tokens_of_the_stream_and_go_on(tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr(data_module.TextStream.block, "__defaults__", (30,))
+    file = write_jsonl(tmp_path / "a.jsonl", STORIES)
+    blocks, seen = TokenBlocks(TextStream(file), tokenizer, 64, "cut"), []
+    for _ in range(6):
+        seen.append([row.tolist() for row in blocks.tokens])
+        again = TokenBlocks(TextStream(file), tokenizer, 64, "cut", blocks.number, blocks.position)
+        assert [row.tolist() for row in again.tokens] == seen[-1]
+        blocks.advance()
+    whole = build_dataset(load_texts(file), tokenizer, 64, tmp_path / "cache")
+    assert sum(seen[:3], []) == [row.tolist() for row in whole] and seen[3:] == seen[:3]

@@ -76,6 +76,7 @@ def test_run_writes_checkpoints_metrics_and_flags(run, capsys):
     assert {"grid/exact_match", "frame/token_accuracy", "validation_loss"} <= logged[0].keys() & logged[-1].keys()
     about = json.loads(Path("run/run.json").read_text())
     assert about["flags"]["grid_size"] == 8 and about["parameters"] > 0 and "commit" in about
+    assert about["versions"]["torch"] == torch.__version__ and about["versions"]["numba"]
 
 
 def test_checkpoints_are_weights_only_and_self_contained(run):
@@ -546,3 +547,178 @@ def test_compiled_run_has_clean_checkpoint_keys(run):
     run(out="plain")
     assert load("run/last.pt")["model"].keys() == load("plain/last.pt")["model"].keys()
     assert resume("run/last.pt --max_steps 3 --no-compile") == 0
+
+
+# ---- streaming, fine-tuning, precision, compile ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", [2, 3, 7])                                  # in a block, at its end, in the next pass
+def test_streamed_run_resumes_exactly(run, monkeypatch, first):
+    """Blocks of 30 rows, 3 steps each: 49 texts are two blocks."""
+    import data
+
+    monkeypatch.setattr(data.TextStream.block, "__defaults__", (30,))
+    flags = "--streaming --max_steps 9 --dropout 0.1"
+    assert run(flags, "whole") == 0
+    with monkeypatch.context() as patch:
+        stop_after(patch, first)
+        assert run(flags, "parts") == 130
+    assert load("parts/last.pt")["training"]["step"] == first
+    assert resume("parts/last.pt") == 0
+    whole, parts = load("whole/last.pt"), load("parts/last.pt")
+    assert_same(whole["model"], parts["model"])
+    assert_same(whole["training"]["stream"], parts["training"]["stream"])
+    assert whole["training"]["stream"]["number"] >= 3
+
+
+def test_streaming_caches_no_training_text(run, tmp_path):
+    assert run(f"--streaming --cache_dir {tmp_path / 'cache'}") == 0
+    sizes = [len((folder / "tokens.bin").read_bytes()) for folder in (tmp_path / "cache").iterdir() if folder.is_dir()]
+    assert len(sizes) == 1 and sizes[0] < 3 * 16 * 2 + 1                      # three unseen texts
+
+
+def test_streaming_names_what_it_needs(run, capsys):
+    for flags, message in (("--max_steps -1", "--streaming needs --max_steps"), ("--num_workers 1", "--num_workers 1"),
+                           ("--dataset sample", "--streaming out")):
+        assert run(f"--streaming {flags}") == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
+    assert run() == 0
+    assert resume("run/last.pt --streaming --max_steps 9") == 2
+
+
+def test_init_from_starts_a_new_run_from_weights(run, shared, tmp_path):
+    run("--lr 1e-2 --warmup_steps 0")
+    old = load("run/last.pt")
+    WheelerTextAutoencoder.load_from_checkpoint("run/last.pt").save_pretrained(tmp_path / "pretrained")
+    flags = ["--dataset", str(shared / "b.jsonl"), "--cache_dir", str(shared / "cache"), *"--max_steps 1".split(),
+             *"--device cpu --eval_samples 2 --save_every 1 --batch_size 8 --lr 1e-9 --dropout 0.25".split()]
+    for source, name in (("run/last.pt", "a"), ("pretrained", "b"), ("run", "c")):
+        assert train.main(["--init_from", source, "--output_dir", name, *flags]) == 0
+        new = load(f"{name}/last.pt")
+        assert new["training"]["step"] == 1 and new["config"] == old["config"] | {"dropout": 0.25}
+        assert new["tokenizer"] == old["tokenizer"] and new["training"]["flags"]["d_model"] == 64
+        if name != "c":                                                       # best.pt may be of another step
+            for key, weight in old["model"].items():
+                torch.testing.assert_close(new["model"][key], weight, atol=1e-6, rtol=0)
+    moment = next(iter(new["training"]["optimizer"]["state"].values()))
+    assert moment["step"] == 1                                                # a fresh optimiser
+    assert resume("a/last.pt --max_steps 2") == 0
+
+
+def test_init_from_names_what_does_not_fit(run, capsys):
+    run()
+    Path("empty").mkdir()
+    Path("text.pt").write_text("hello")
+    capsys.readouterr()
+    for flags, message in (("--init_from none.pt", "no checkpoint at none.pt"),
+                           ("--init_from empty", "neither best.pt"),
+                           ("--init_from text.pt", "not a readable checkpoint"),
+                           ("--init_from run/last.pt --d_model 128", "--d_model 128 does not fit --init_from"),
+                           ("--init_from run/last.pt --tokenizer x", "--tokenizer x does not fit"),
+                           ("--init_from run/last.pt --resume run/last.pt", "exclude each other")):
+        assert train.main([*flags.split(), "--output_dir", "new", "--dataset", "sample"]) == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1, error
+    assert not Path("new").exists()
+
+
+def test_skipped_steps_do_not_advance_the_schedule(run, monkeypatch):
+    scaler = torch.amp.GradScaler
+    monkeypatch.setattr(torch.amp, "GradScaler", lambda *args, **flags: scaler(*args, init_scale=2.0**26, **flags))
+    assert run("--fp16 --max_steps 30 --warmup_steps 30") == 0
+    logged = [row for row in rows() if "loss" in row]
+    skipped = [row["skipped_steps"] for row in logged]
+    assert 0 < skipped[-1] < 25 and skipped[-1] == load("run/last.pt")["training"]["skipped"]
+    before = [0, *skipped]
+    for i, row in enumerate(logged):
+        assert row["lr"] == pytest.approx(3e-4 * (i - before[i] + 1) / 30)
+
+
+def test_gradients_that_always_overflow_stop_the_run(run, monkeypatch, capsys):
+    monkeypatch.setattr(train, "LEAST_LOSS_SCALE", 2.0**14)
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *args: torch.tensor(math.inf))
+    monkeypatch.setattr(torch.amp.GradScaler, "get_scale", lambda self: 2.0**13)
+    assert run("--fp16") == 2
+    assert "overflow float16" in capsys.readouterr().err and not Path("run/last.pt").exists()
+
+
+def test_evaluation_runs_in_the_precision_of_training(run, monkeypatch):
+    seen = []
+    monkeypatch.setattr(train, "reconstruct", lambda *args, real=train.reconstruct: (seen.append(
+        torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32), real(*args))[1])
+    for flags, precision in (("", torch.float32), ("--fp16", torch.float16), ("--bf16", torch.bfloat16)):
+        seen.clear()
+        run(f"{flags} --max_steps 1")
+        assert set(seen) == {precision}
+    assert resume("run/last.pt --max_steps 2 --no-bf16") == 0
+    assert seen[-1] == torch.float32 and not load("run/last.pt")["training"]["flags"]["bf16"]
+
+
+def test_grad_checkpointing_changes_no_number(run, monkeypatch):
+    import models
+
+    calls = []
+    monkeypatch.setattr(models, "recomputed", lambda *args, real=models.recomputed, **flags: (
+        calls.append(1), real(*args, **flags))[1])
+    run("--dropout 0.2", "plain")
+    assert not calls
+    run("--dropout 0.2 --grad_checkpointing", "less")
+    assert len(calls) == 4 * 3                                                # encoder; decoder with, without a context
+    assert_same(load("plain/last.pt")["model"], load("less/last.pt")["model"])
+
+
+@pytest.mark.slow
+def test_recompiles_are_counted_and_bounded(run, monkeypatch, shared):
+    """Without a C++ compiler: graphs are traced, counted, and run as they are. Two lengths; evaluations of any."""
+    import doctor
+
+    compile_model = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **flags: compile_model(self, backend="eager", **flags))
+    monkeypatch.setattr(doctor, "compiler_problem", lambda device: None)
+    torch._dynamo.reset()
+    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 8)
+    flags = "--max_seq_len 128 --max_steps 6 --eval_every 2 --long_texts split --dataset sample --max_train_samples 60"
+    assert run(f"{flags} --compile", "compiled") == 0
+    assert [row["compiled_graphs"] for row in rows("compiled") if "loss" in row][-1] == 2      # 64 and 128 tokens
+    assert torch._dynamo.config.recompile_limit == 2
+    run(flags, "plain")
+    losses = lambda name: [row["loss"] for row in rows(name) if "loss" in row]
+    assert losses("compiled") == pytest.approx(losses("plain"), rel=1e-4)
+    assert load("compiled/last.pt")["model"].keys() == load("plain/last.pt")["model"].keys()
+
+
+def test_without_a_compiler_the_run_goes_on(run, monkeypatch, capsys):
+    def missing(*args, **flags):
+        raise RuntimeError("no C++ compiler\nx")
+
+    monkeypatch.setattr(torch, "compile", missing)
+    assert run("--compile") == 0
+    assert capsys.readouterr().out.count("--compile: no working compiler here (no C++ compiler); going on without") == 1
+
+
+def test_wandb_disabled(run, monkeypatch):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert run("--wandb") == 0 and Path("run/metrics.jsonl").is_file()
+
+
+@pytest.mark.slow
+def test_wandb_offline(run, monkeypatch):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert run("--wandb") == 0 and list(Path("run/wandb").glob("offline-run-*"))
+
+
+@pytest.mark.slow
+def test_fp16_reads_back_as_much_as_fp32(run):
+    """From the aligned start: training and reading back in float16 lose no text that float32 reads."""
+    scores = {}
+    for precision in ("", "--fp16", "--bf16"):
+        assert run("--dataset sample --grid_size 16 --max_seq_len 16 --vocab_size 300 --long_texts split --lr 1e-3 "
+                   "--frame_share 0.5 --blank_share 0 --max_steps 25 --batch_size 16 --warmup_steps 20 --log_every 5 "
+                   f"--eval_samples 64 {precision}", f"run{precision}") == 0
+        last = rows(f"run{precision}")[-1]
+        scores[precision] = (last["grid/exact_match"], last["frame/exact_match"])
+    print(scores)
+    assert scores[""][0] > 0.9 and scores["--fp16"] == scores[""] == scores["--bf16"]
