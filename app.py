@@ -30,7 +30,9 @@ TEXT_CHARACTERS, MEMORIES, MAX_TICKS, LEVELS = 4000, 100, 200, 254            # 
 STORY = ("Once upon a time there was a little rabbit. He lived in a big garden with his mom. One day he found a red "
          "ball under a tree.")
 
-LAUNCH = dict(share=False, ssr_mode=False, footer_links=[], max_file_size="1mb")    # no tunnel, no uploads to speak of
+# The system's fonts: those that Gradio brings mix two faces in bold words. No tunnel, no uploads to speak of.
+LAUNCH = dict(share=False, ssr_mode=False, footer_links=[], max_file_size="1mb",
+              theme=gr.themes.Default(font=("system-ui", "sans-serif"), font_mono=("ui-monospace", "monospace")))
 
 # The frame that the mouse paints on: a canvas of a pixel a cell. Its value is two hexadecimal digits a cell.
 CANVAS = """
