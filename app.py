@@ -30,7 +30,7 @@ TEXT_CHARACTERS, MEMORIES, MAX_TICKS, LEVELS = 4000, 100, 200, 254            # 
 STORY = ("Once upon a time there was a little rabbit. He lived in a big garden with his mom. One day he found a red "
          "ball under a tree.")
 
-# Gradio's own looks without the fonts that it would fetch; no tunnel to the outside, no uploads to speak of.
+# The system's fonts: those that Gradio brings mix two faces in bold words. No tunnel, no uploads to speak of.
 LAUNCH = dict(share=False, ssr_mode=False, footer_links=[], max_file_size="1mb",
               theme=gr.themes.Default(font=("system-ui", "sans-serif"), font_mono=("ui-monospace", "monospace")))
 
@@ -46,7 +46,8 @@ CANVAS_CSS = """
 canvas { width: 100%; max-width: 420px; image-rendering: pixelated; touch-action: none; cursor: crosshair;
          border: 1px solid #888; display: block; }
 .tools { display: flex; gap: 0.5em; flex-wrap: wrap; align-items: center; margin-top: 0.4em; }
-.tools button { border: 1px solid #888; border-radius: 4px; padding: 0.1em 0.6em; }
+.tools button { border: 1px solid #888; border-radius: 4px; padding: 0.1em 0.6em; font-size: 0.85em;
+                font-weight: normal; }
 .tools button.chosen { outline: 3px solid #f4be68; }"""
 CANVAS_JS = """
 const side = props.side, palette = props.palette;
@@ -202,7 +203,8 @@ def build(player: Player) -> gr.Blocks:
         gr.Markdown("# Wheeler AI\nA text becomes a picture that survives: **write** it, **paint** on the frame or add "
                     "**noise**, watch the automaton **collapse** it, and read the text back.")
         with gr.Row():
-            text = gr.Textbox(STORY, label="Text", lines=2, max_length=TEXT_CHARACTERS, scale=4, elem_id="text")
+            text = gr.Textbox(STORY, label="Text", lines=2, max_length=TEXT_CHARACTERS, scale=4, min_width=320,
+                              elem_id="text")
             with gr.Column(scale=1, min_width=160):
                 redundant = gr.Checkbox(label="redundant frame: holds less, withstands more", elem_id="redundant")
                 write = gr.Button("Write into a frame", variant="primary", elem_id="write")

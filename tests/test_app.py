@@ -89,6 +89,15 @@ def test_bad_command_lines(words, message, capsys):
     assert code == 2 and message in error and error.count("\n") == 1
 
 
+def test_the_page_answers_on_this_machine_only(small_model, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(app.WheelerTextAutoencoder, "load_from_checkpoint", lambda path: small_model)
+    monkeypatch.setattr(gr.Blocks, "launch", lambda page, **flags: seen.update(flags, page=page))
+    assert app.main([]) == 0
+    assert seen["server_name"] == "127.0.0.1" and seen["share"] is False and not seen["page"].analytics_enabled
+    assert all(event.api_visibility == "private" for event in seen["page"].fns.values())
+
+
 # ---- a real browser -------------------------------------------------------------------------------------------------
 
 
@@ -118,6 +127,7 @@ def address(player):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::Warning:gradio.queueing")          # its use of pandas
 def test_the_page_in_a_browser(browser, address):
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.by import By

@@ -3,7 +3,7 @@
 Commands run in a copy of a scratch folder that holds what README.md supposes its reader to have (a small model, a file
 stories.jsonl, a folder tinystories, frame.npy ...), with the flags of SMALL added, which make them small (argparse
 takes the last value of a flag), and without those of NOT_HERE. Commands without an entry in SMALL are only parsed by
-their script, so that a flag that does not exist fails: they take minutes or serve a page, and have their own tests.
+their script, so that a flag that does not exist fails: they take minutes or serve a page, and have tests of their own.
 """
 
 import argparse
