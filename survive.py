@@ -57,6 +57,9 @@ def lengths(subject: Subject, lengths: tuple[int, ...] = LENGTHS, num_samples: i
     short = np.flatnonzero((data.lengths <= 128) & (data.lengths < model.config.max_seq_len))
     sets["whole, up to 128"] = [data[i].tolist() for i in short[: num_samples if num_samples > 0 else None]]
     sets["whole"] = [data[i].tolist() for i in whole]
+    lengths = [length for length in lengths if sets[str(length)]]
+    if not lengths:
+        raise ValueError(f"--lengths: the longest unseen text has {data.lengths.max()} tokens")
     result, raw = {}, math.log2(model.config.vocab_size)                      # bits of a token id
     for side in sorted({32, model.config.grid_size}):
         code, holds = FrameCode(model, side, side), frame_bits(side, side)
@@ -90,7 +93,7 @@ def lengths(subject: Subject, lengths: tuple[int, ...] = LENGTHS, num_samples: i
                       for name, r in read.items()) + (
                           f"; any lookup {row['lookup']['exact_match']:.1%}" if "lookup" in row else ""), flush=True)
     figure = new_figure(7, 4)
-    axis, lengths = figure.subplots(), [length for length in lengths if f"{model.config.grid_size}/{length}" in result]
+    axis = figure.subplots()
     for i, side in enumerate(sorted({32, model.config.grid_size})):
         rows = [result[f"{side}/{length}"] for length in lengths]
         main = [row["read"]["noise 0.5, then attractor"] for row in rows]
