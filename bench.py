@@ -587,7 +587,6 @@ def growth(args, axes=AXES):
                 if points and points[-1]["s_step"] > args.point_limit:
                     say(f"growth: {name}, {axis} {value}: left out, the size before took {points[-1]['s_step']:.0f} s")
                     break
-                say(f"growth: {name}, {axis} {value}")
                 rows = value if axis == "batch_size" else args.batch_size or 2
                 config = config_of(options(**vars(args) | {axis: value}))
                 try:
@@ -595,6 +594,7 @@ def growth(args, axes=AXES):
                 except MemoryError:
                     say(f"growth: {name}, {axis} {value}: the memory does not suffice")
                     break
+                say(f"growth: {name}, {axis} {value}: {r['s_step']:.3f} s, {r['gib_peak']:.2f} GiB")
                 points.append({"at": value, **{key: r[key] for key in ("s_step", "gib_peak", "gib_before",
                                                                       "gflop_a_text")}})
                 lines.append((LABELS[name], axis, value, f"{r['s_step']:.3f}", f"{r['gib_peak']:.2f}",
