@@ -587,7 +587,6 @@ def growth(args, axes=AXES):
                 if points and points[-1]["s_step"] > args.point_limit:
                     say(f"growth: {name}, {axis} {value}: left out, the size before took {points[-1]['s_step']:.0f} s")
                     break
-                say(f"growth: {name}, {axis} {value}")
                 rows = value if axis == "batch_size" else args.batch_size or 2
                 config = config_of(options(**vars(args) | {axis: value}))
                 try:
@@ -595,6 +594,7 @@ def growth(args, axes=AXES):
                 except MemoryError:
                     say(f"growth: {name}, {axis} {value}: the memory does not suffice")
                     break
+                say(f"growth: {name}, {axis} {value}: {r['s_step']:.3f} s, {r['gib_peak']:.2f} GiB")
                 points.append({"at": value, **{key: r[key] for key in ("s_step", "gib_peak", "gib_before",
                                                                       "gflop_a_text")}})
                 lines.append((LABELS[name], axis, value, f"{r['s_step']:.3f}", f"{r['gib_peak']:.2f}",
@@ -764,6 +764,11 @@ def quality_table(runs):
             f"{run['curve'][-1]['bits_per_token']:.2f}"))
     if len(lines) > 1:
         table(lines)
+    for run in best.values():
+        frame = [row["frame_exact_match"] for row in run["curve"] if "frame_exact_match" in row]
+        if frame:
+            print(f"{LABELS[run['name']]}, from the frame alone: {frame[0]:.1%} exact at first, {frame[-1]:.1%} at "
+                  f"last, lowest {min(frame):.1%}")
     if ours[0] and ours[0]["step"] == 0:
         print("ours starts as a copy: it has nothing to learn here, and its seconds are those of making the weights\n")
     best = best_runs(runs, "language")
@@ -789,7 +794,7 @@ def quality_figure(runs, path):
         ("copy", "bits_per_token", "the same, bits a token, teacher-forced"),
         ("language", "bits_per_token", "from nothing, bits a token (language model)"))
         if any(run["task"] == panel[0] for run in runs.values())]
-    figure, axes = _figure(1, len(panels), (4.3 * len(panels), 3.9))
+    figure, axes = _figure(1, len(panels), (4.6 * len(panels), 4.6))
     for axis, (task, key, title) in zip(axes[0], panels):
         best = best_runs(runs, task)
         for run in (r for r in runs.values() if r["task"] == task):
@@ -801,12 +806,17 @@ def quality_figure(runs, path):
         axis.set_xlabel("seconds of training, weights made at 0", fontsize=9)
         axis.set_xlim(left=0)
         if key == "exact_match":
+            for run in (r for r in best.values() if "frame_exact_match" in r["curve"][0]):
+                axis.plot([row["seconds"] for row in run["curve"]], [row["frame_exact_match"] for row in run["curve"]],
+                          "--", color=COLORS[run["name"]], lw=1, marker=".", ms=5,
+                          label=f"{LABELS[run['name']]}, from the frame alone")
             for level in LEVELS:
                 axis.axhline(level, color="gray", lw=0.7, ls="--")
             axis.set_ylim(-0.03, 1.05)
         else:
             axis.set_ylim(bottom=-0.3)
-            axis.legend(fontsize=7)
+    labels = {label: handle for axis in axes[0] for handle, label in zip(*axis.get_legend_handles_labels())}
+    figure.legend(labels.values(), labels.keys(), loc="outside lower center", ncols=len(panels), fontsize=8)
     _write(figure, path)
 
 
