@@ -712,7 +712,7 @@ def test_wandb_offline(run, monkeypatch):
 
 @pytest.mark.slow
 def test_fp16_reads_back_as_much_as_fp32(run):
-    """From the aligned start: training and reading back in float16 lose no text that float32 reads; bfloat16 is close."""
+    """From the aligned start: training and reading in float16 lose no text that float32 reads; bfloat16 is close."""
     scores = {}
     for precision in ("", "--fp16", "--bf16"):
         assert run("--dataset sample --grid_size 16 --max_seq_len 16 --vocab_size 300 --long_texts split --lr 1e-3 "
