@@ -10,6 +10,7 @@ Only the standard library and torch are imported at the start, so that set-up ca
 """
 
 import argparse
+import ctypes
 import math
 import os
 import platform
@@ -232,6 +233,9 @@ def step_memory(model, args: argparse.Namespace, device: torch.device, rows: int
     child = os.fork()
     if child == 0:
         try:
+            # Memory that the parent freed but its allocator keeps would hide what the step takes; so would its peak.
+            ctypes.CDLL(None).malloc_trim(0)
+            Path("/proc/self/clear_refs").write_text("5")
             before = proc_value("/proc/self/status", "VmRSS")
             torch.set_num_threads(1)                                          # the parent's threads are not here
             training_step(model, args, device, rows, length)()

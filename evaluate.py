@@ -49,7 +49,7 @@ from data import (
     load_texts,
     tokenize,
 )
-from models import WheelerTextAutoencoder, read_checkpoint
+from models import WheelerTextAutoencoder, find_checkpoint, read_checkpoint
 from tokenizer import tokenizer_to_dict
 
 PATHS = ("grid", "frame", "attractor")
@@ -274,13 +274,14 @@ class Subject:
     def __init__(self, checkpoint: str = "checkpoints/best.pt", dataset: str = DEFAULT_DATASET,
                  text_column: str = "text", long_texts: str = "cut", cache_dir: str = "data/cache",
                  device: str | None = None):
-        self.checkpoint, self.dataset, self.text_column = str(checkpoint), dataset, text_column
+        self.dataset, self.text_column = dataset, text_column
         self.long_texts, self.cache_dir, self.device = long_texts, cache_dir, check_device(device)
-        state = read_checkpoint(checkpoint)
-        self.model = WheelerTextAutoencoder.from_checkpoint(state, self.checkpoint).to(self.device)
+        found = find_checkpoint(checkpoint)                                   # may be the folder of a packed model
+        self.model = WheelerTextAutoencoder.load_from_checkpoint(checkpoint, self.device)
         if self.model.tokenizer is None:
             raise ValueError(f"--checkpoint {checkpoint}: it has no tokenizer")
-        self.training_state = state.get("training") or {}
+        self.checkpoint = str(found)
+        self.training_state = {} if found.is_dir() else read_checkpoint(found).get("training") or {}
         self.flags = self.training_state.get("flags", {})
         self.stories = load_texts(dataset, "validation", text_column)
         self.data = self._dataset(self.stories)
@@ -368,7 +369,7 @@ class Subject:
         from train import git_commit
 
         digest = lambda raw: hashlib.sha256(raw).hexdigest()[:16]
-        return {"checkpoint": self.checkpoint, "checkpoint_sha256": digest(Path(self.checkpoint).read_bytes()),
+        return {"checkpoint": self.checkpoint, "weights": self.model.fingerprint(),
                 "step": self.training_state.get("step"), "dataset": self.dataset,
                 "texts_fingerprint": fingerprint(self.stories)[:16], "data": self.data.content[:16],
                 "tokenizer": digest(json.dumps(tokenizer_to_dict(self.model.tokenizer)).encode()),
@@ -639,7 +640,7 @@ def compare(paths: Sequence[str]) -> dict:
             if a != b and not key.endswith((".batch_size", ".output_dir")):
                 raise ValueError(f"--compare: {paths[0]} and {path} cannot be compared: {key} is {a} and {b}")
     print("\n".join(f"[{i}] {path}: " + ", ".join(f"{k} {r['identity'][k]}" for k in (
-        "checkpoint", "checkpoint_sha256", "step", "commit")) for i, (path, r) in enumerate(zip(paths, results))))
+        "checkpoint", "weights", "step", "commit")) for i, (path, r) in enumerate(zip(paths, results))))
     rows = [figures(r["results"]) for r in results]
     common = [name for name in rows[0] if all(name in r for r in rows[1:])]
     if not common:
@@ -665,7 +666,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.error = lambda message: parser.exit(2, f"evaluate.py: {message}\n")                 # one line, no usage
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"{', '.join(SECTIONS)}, all; default: text")
     add_data_flags(parser)
-    parser.add_argument("--checkpoint", default="checkpoints/best.pt", help="file that train.py wrote")
+    parser.add_argument("--checkpoint", default="checkpoints/best.pt", help="file that train.py wrote, or folder")
     parser.add_argument("--compare", nargs="+", metavar="RESULT", help="print results side by side: files with the "
                         "output of this program; refused where they do not measure the same thing")
     parser.add_argument("--device", default=None, help="cpu, cuda ...; default: a GPU if there is one")
@@ -738,7 +739,7 @@ def main(argv: list[str] | None = None) -> int:
         subject = Subject(args.checkpoint, args.dataset, args.text_column, args.long_texts, args.cache_dir, args.device)
         check_lengths(args, subject.model.config.max_seq_len)
         identity = subject.identity()
-        print(f"checkpoint  {args.checkpoint}, sha256 {identity['checkpoint_sha256']}, step {identity['step']}\n"
+        print(f"checkpoint  {identity['checkpoint']}, weights {identity['weights']}, step {identity['step']}\n"
               f"data        {args.dataset}: {len(subject.data):,} unseen texts, fingerprint {identity['data']}, "
               f"tokenizer {identity['tokenizer']}\ncommit      {identity['commit']}, seed {args.seed}", flush=True)
         found = check_overlap(subject)

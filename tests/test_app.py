@@ -32,7 +32,7 @@ def test_cells_are_the_frame_and_nothing_else_is_taken():
 
 def test_write_disturb_collapse_read(player):
     cells, learned, note = player.write(TEXT, redundant=False)
-    assert learned.size == (512, 512) and "of about 1238 bits" in note
+    assert learned.size == (512, 512) and "of about 1260 bits" in note
     history, note, texts = player.collapse(cells, noise=0.9)
     assert texts == [(TEXT, True)] * 2 and note.startswith("CONVERGED")
     assert history.dtype == np.uint8 and history.shape[1:] == (64, 64) and len(history) > 10

@@ -294,7 +294,7 @@ def test_a_subject_knows_its_paths(subject, files):
     other = Subject(files / "attractor.pt", str(files), cache_dir=files / "cache", device="cpu")
     assert other.paths == ("grid", "frame", "attractor", "code")
     mine, theirs = subject.identity(), other.identity()
-    assert mine["data"] == theirs["data"] and mine["checkpoint_sha256"] != theirs["checkpoint_sha256"]
+    assert mine["data"] == theirs["data"] and mine["weights"] != theirs["weights"]
     assert theirs["step"] == 3
 
 
@@ -323,7 +323,7 @@ def test_command_ends_in_one_json_line(files, capsys):
         assert sum(r["n"] for r in parts) == row["n"]
         assert sum(r["n"] * r["exact_match"] for r in parts) == pytest.approx(row["n"] * row["exact_match"])
     assert "warning     9 exact and 0 near duplicates" in out                 # the validation texts are training texts
-    assert first["overlap"]["exact"] == 9 and len(first["identity"]["checkpoint_sha256"]) == 16
+    assert first["overlap"]["exact"] == 9 and len(first["identity"]["weights"]) == 16
     assert (files / "figures" / "evaluate_text.png").stat().st_size > 10_000
     assert run(files, "text", "--num_samples", "6", "--lookup_samples", "5") == 0
     assert last_line(capsys) == first
@@ -340,7 +340,7 @@ def results(files, tmp_path_factory):
     """Two results of the same protocol, as files with more than the JSON line in them."""
     folder = tmp_path_factory.mktemp("results")
     identity = {"data": "d", "tokenizer": "t", "long_texts": "cut", "max_seq_len": 16, "checkpoint": "a.pt",
-                "checkpoint_sha256": "c", "step": 1, "commit": "x"}
+                "weights": "c", "step": 1, "commit": "x"}
     for name, hits, changes in (("a", 9, {}), ("b", 1, {}), ("data", 1, {"data": "e"}), ("tok", 1, {"tokenizer": "u"})):
         rows = {"text": {"texts": {"validation/grid": share([True] * hits + [False] * (10 - hits))}}}
         line = {"identity": identity | changes, "options": {"text.num_samples": 10, "text.batch_size": hits},

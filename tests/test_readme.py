@@ -37,11 +37,11 @@ FIGURES = "--checkpoint checkpoints/best.pt --dataset sample --num_samples 2 --c
 SMALL = {                                                                     # script and, where it has them, section
     "train.py": TINY, "train.py --resume": "--max_steps 2", "train.py --plot": "",
     "data.py": "--vocab_size 300 --max_seq_len 16 --cache_dir cache",
-    "evaluate.py": FIGURES,
-    "survive.py lengths": f"{FIGURES} --lengths 4", "survive.py disturb": f"{FIGURES} --length 6",
-    "survive.py ticks": f"{FIGURES} --length 6", "survive.py picture": f"{FIGURES} --length 6",
+    "evaluate.py": f"{FIGURES} --texts random", "evaluate.py --compare": "",
+    "evaluate.py lengths": f"{FIGURES} --lengths 4", "evaluate.py disturb": f"{FIGURES} --length 6",
+    "evaluate.py ticks": f"{FIGURES} --length 6", "evaluate.py picture": f"{FIGURES} --length 6",
     "sample.py": "", "wheeler_cpu.py": "--max-ticks 20",
-    "wheeler_theory.py survival": "--patterns 1 --size 16", "wheeler_theory.py capacity": "--widest 4",
+    "bench.py survival": "--patterns 1 --grid_size 16", "bench.py capacity": "--widest 4",
 }
 NEEDS_DATA = ("train.py", "data.py")                                          # the default data set is on the hub
 NOT_HERE = {"--fp16", "--bf16", "--compile", "--wandb"}                       # flags for hardware or accounts
@@ -129,12 +129,11 @@ class Parsed(Exception):
 @pytest.mark.parametrize("script, words", calls(), ids=lambda x: x if isinstance(x, str) else " ".join(x)[:60])
 def test_every_script_knows_the_flags_of_its_command(script, words, monkeypatch, capsys):
     assert (ROOT / script).is_file(), f"README.md calls {script}, which does not exist"
-    parse = argparse.ArgumentParser.parse_args
+    for name in ("parse_args", "parse_intermixed_args"):
+        def parse_only(self, *given, parse=getattr(argparse.ArgumentParser, name), **named):
+            raise Parsed(parse(self, *given, **named))
 
-    def parse_only(self, *given, **named):
-        raise Parsed(parse(self, *given, **named))
-
-    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_only)
+        monkeypatch.setattr(argparse.ArgumentParser, name, parse_only)
     try:
         assert call(script, list(words)) == 0, capsys.readouterr().err        # --help leaves with 0
     except Parsed:
