@@ -294,8 +294,11 @@ def test_a_subject_knows_its_paths(subject, files):
     other = Subject(files / "attractor.pt", str(files), cache_dir=files / "cache", device="cpu")
     assert other.paths == ("grid", "frame", "attractor", "code")
     mine, theirs = subject.identity(), other.identity()
-    assert mine["data"] == theirs["data"] and mine["weights"] != theirs["weights"]
+    assert mine["data"] == theirs["data"] and mine["weights"] == theirs["weights"] == other.model.fingerprint()
     assert theirs["step"] == 3
+    subject.model.save_pretrained(files / "packed")
+    packed = Subject(files / "packed", str(files), cache_dir=files / "cache", device="cpu")
+    assert packed.identity()["weights"] == mine["weights"] and packed.identity()["step"] is None
 
 
 def run(files, *flags):
