@@ -21,8 +21,8 @@ from evaluate import LENGTHS, Subject, beginnings, collapse, evenly, new_figure,
 from wheeler_code import FrameCode, frame_bits, number_from_frame
 from wheeler_cpu import frame_image
 
-TICKS = (0, 1, 2, 5, 10, 20, None)                                            # None: to the attractor
-BITS = (2, 1)                                                                 # a cell, of quantised learned frames
+TICKS = (0, 1, 2, 5, 10, 20, 50, 100, None)                                   # None: to the attractor
+BITS = (8, 4, 2, 1)                                                           # a cell, of quantised learned frames
 
 
 def disturbances(rng: np.random.Generator) -> dict[str, list[tuple[str, object]]]:
