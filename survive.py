@@ -158,7 +158,8 @@ def disturb(subject: Subject, num_samples: int = 500, length: int = 64, learned_
                     result[f"{kind} {strength}, {name}"] = row
                     curves[name].append(row)
         for name, rows in curves.items():
-            style, color = "--" if name.endswith("once") else "-", {"r": "C1", "l": "C2"}.get(name[0], "C0")
+            style = "--" if name.endswith("once") else "-"
+            color = {"redundant": "C1", "learned": "C2"}.get(name.split(",")[0], "C0")
             axis.plot([s for s, _ in strengths], [r["exact_match"] for r in rows], "o" + style, label=name, color=color)
             axis.fill_between([s for s, _ in strengths], *zip(*(r["interval"] for r in rows), strict=True), alpha=0.15,
                               color=color)
