@@ -86,7 +86,12 @@ def test_resumed_processes_go_on_exactly(run):
     assert len(others) == 1 and not torch.equal(others[0]["torch"], parts["training"]["rng"]["torch"])
 
 
-def test_through_the_dynamics_and_with_fewer_rows_than_processes(run):
+def test_through_the_dynamics_and_with_fewer_rows_than_processes(run, monkeypatch):
+    import wheeler_torch
+
+    # The processes of this test are forks, which numba's threads do not survive; those of torchrun are none.
+    settle = wheeler_torch.settle
+    monkeypatch.setattr(wheeler_torch, "settle", lambda frames, **how: settle(frames, **how | {"backend": "torch"}))
     flags = "--max_steps 2 --batch_size 4 --frame_share 0.25 --blank_share 0.25 --attractor_share 1 --commitment 3"
     assert run(flags, "one") == 0
     assert together(2, lambda rank: run(flags, "two"))[0] == [0, 0]
