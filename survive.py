@@ -99,8 +99,8 @@ def lengths(subject: Subject, lengths: tuple[int, ...] = LENGTHS, num_samples: i
         main = [row["read"]["noise 0.5, then attractor"] for row in rows]
         axis.plot(lengths, [r["exact_match"] for r in main], "o-", color=f"C{i}", label=f"{side} x {side} frame")
         axis.fill_between(lengths, *zip(*(r["interval"] for r in main), strict=True), color=f"C{i}", alpha=0.2)
-        most = (rows[0]["frame_bits"] - 16) / math.log2(model.config.vocab_size)
-        axis.axvline(most, color=f"C{i}", ls=":", label=f"raw token ids, {side} x {side}: {most:.0f} tokens")
+        most = int((rows[0]["frame_bits"] - 16) / math.log2(model.config.vocab_size))
+        axis.axvline(most, color=f"C{i}", ls=":", label=f"raw token ids, {side} x {side}: {most} tokens")
     known = [row["lookup"]["exact_match"] for row in rows]
     axis.plot(lengths, known, "k--", lw=1, label="any lookup in the training texts")
     axis.set(xscale="log", xticks=lengths, xticklabels=lengths, xlabel="tokens", ylabel="exact match",
