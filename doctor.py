@@ -10,8 +10,8 @@ Only the standard library and torch are imported at the start, so that set-up ca
 """
 
 import argparse
-import ctypes
 import math
+import multiprocessing
 import os
 import platform
 import shutil
@@ -229,26 +229,29 @@ def step_memory(model, args: argparse.Namespace, device: torch.device, rows: int
         torch.cuda.reset_peak_memory_stats(device)
         training_step(model, args, device, rows, length)()
         return torch.cuda.max_memory_reserved(device) - before
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            # Memory that the parent freed but its allocator keeps would hide what the step takes; so would its peak.
-            ctypes.CDLL(None).malloc_trim(0)
-            Path("/proc/self/clear_refs").write_text("5")
-            before = proc_value("/proc/self/status", "VmRSS")
-            torch.set_num_threads(1)                                          # the parent's threads are not here
-            training_step(model, args, device, rows, length)()
-            os.write(writer, str(proc_value("/proc/self/status", "VmHWM") - before).encode())
-        finally:
-            os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader) as result:
-        text = result.read()
-    os.waitpid(child, 0)
-    if not text:
-        raise MemoryError(f"a step of {rows} texts does not fit")
-    return int(text)
+    context = multiprocessing.get_context("spawn")                            # a fork would inherit locks of threads
+    reader, writer = context.Pipe(duplex=False)
+    child = context.Process(target=_step_in_child, args=(
+        model.config, model.encoder.grad_checkpointing, args, rows, length, writer))
+    child.start()
+    writer.close()
+    try:
+        return reader.recv()
+    except EOFError:
+        raise MemoryError(f"a step of {rows} texts does not fit") from None
+    finally:
+        child.join()
+
+
+def _step_in_child(config, checkpointing: bool, args: argparse.Namespace, rows: int, length: int, writer) -> None:
+    """Sends the peak memory of a step on the CPU, bytes, beyond that of a model of this config."""
+    from models import WheelerTextAutoencoder
+
+    model, device = WheelerTextAutoencoder(config).train(), torch.device("cpu")
+    model.encoder.grad_checkpointing = model.decoder.grad_checkpointing = checkpointing
+    before = proc_value("/proc/self/status", "VmRSS")
+    training_step(model, args, device, rows, length)()
+    writer.send(proc_value("/proc/self/status", "VmHWM") - before)
 
 
 def free_memory(device: torch.device) -> int:
