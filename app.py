@@ -21,9 +21,9 @@ import torch
 from PIL import Image
 
 from models import WheelerTextAutoencoder
-from sample import disturb, tokens
+from sample import tokens
 from wheeler_code import FrameCode, frame_bits
-from wheeler_cpu import Parser, WheelerMemoryCPU, frame_image
+from wheeler_cpu import Parser, WheelerMemoryCPU, add_noise, frame_image
 from wheeler_memory import WheelerMemory
 
 TEXT_CHARACTERS, MEMORIES, MAX_TICKS, LEVELS = 4000, 100, 200, 254            # limits; cells are sent as 0 .. 254
@@ -144,7 +144,7 @@ class Player:
     def collapse(self, cells: str, noise: float, seed: int = 0) -> tuple[np.ndarray, str, list[tuple[str, bool]]]:
         """Cells, noise amplitude -> the history as levels (ticks + 1, H, W) uint8, a note, and what is read from the
         disturbed frame and from its attractor: [(text, whether the checksum agrees)] * 2."""
-        noisy = disturb(from_cells(cells, self.side), min(max(float(noise), 0.0), 2.0), [seed])
+        noisy = add_noise(from_cells(cells, self.side), min(max(float(noise), 0.0), 2.0), np.random.default_rng([seed]))
         run = WheelerMemoryCPU(self.side, self.side).run_dynamics(noisy, MAX_TICKS)
         read = self.code.read(np.stack([noisy, run.final_frame]))
         texts = [(self.model.tokenizer.decode(ids, skip_special_tokens=True), intact) for ids, intact in read]
@@ -166,7 +166,7 @@ class Player:
         """Rows (similarity, text), best first, for the disturbed frame, and the cells of the best one's attractor."""
         if not memory:
             raise ValueError("Nothing is remembered yet.")
-        cue = disturb(from_cells(cells, self.side), min(max(float(noise), 0.0), 2.0), [seed])
+        cue = add_noise(from_cells(cells, self.side), min(max(float(noise), 0.0), 2.0), np.random.default_rng([seed]))
         found = memory.recall(cue, k=5)
         return [[round(r.similarity, 3), r.text] for r in found], to_cells(memory.attractor(found[0].text))
 

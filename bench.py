@@ -382,8 +382,9 @@ def peak_gib(device):
         import resource
 
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**20
+    from doctor import proc_value
+
+    return proc_value("/proc/self/status", "VmHWM") / 2**30
 
 
 def alone(function, *arguments):
@@ -951,7 +952,7 @@ def machine():
     import numba
     import torch as t
 
-    from train import git_commit
+    from run_folder import git_commit
 
     cpu = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():

@@ -366,7 +366,7 @@ class Subject:
 
     def identity(self) -> dict:
         """What a figure belongs to. Results compare only where `data` and `tokenizer` are equal."""
-        from train import git_commit
+        from run_folder import git_commit
 
         digest = lambda raw: hashlib.sha256(raw).hexdigest()[:16]
         return {"checkpoint": self.checkpoint, "weights": self.model.fingerprint(),

@@ -32,7 +32,7 @@ from PIL import Image, PngImagePlugin
 from data import read_local
 from models import WheelerTextAutoencoder, find_checkpoint
 from wheeler_code import FrameCode, fence_line, frame_bits
-from wheeler_cpu import Parser, WheelerMemoryCPU, frame_image
+from wheeler_cpu import Parser, WheelerMemoryCPU, add_noise, frame_image
 
 INPUT_BYTES, PICTURE_FACTOR = 1 << 24, 32                                     # largest text file; pixels a cell
 BATCH = 16                                                                    # texts at once
@@ -50,12 +50,6 @@ def tokens(model: WheelerTextAutoencoder, text: str) -> tuple[list[int], bool]:
     limit = model.config.max_seq_len
     ids = model.tokenizer(text[: 100 * limit])["input_ids"]                   # no token has 100 characters
     return (ids, False) if len(ids) <= limit else (ids[: limit - 1] + [model.config.eos_token_id], True)
-
-
-def disturb(frame: np.ndarray, noise: float, seed: list[int]) -> np.ndarray:
-    """The frame with uniform noise of amplitude `noise` in every cell, clipped to [-1, 1]; below 1 all signs stay."""
-    random = np.random.default_rng(seed).uniform(-1, 1, frame.shape)
-    return np.clip(frame + noise * random, -1, 1).astype(np.float32)
 
 
 @torch.no_grad()
@@ -92,7 +86,7 @@ def reconstruct(model: WheelerTextAutoencoder, code: FrameCode | None, texts: li
                    "fits": fit}
     fitting = [i for i, fit in enumerate(fits) if fit]
     if fitting:
-        noisy = np.stack([disturb(frames[i], noise, [seed, first + i]) for i in fitting])
+        noisy = np.stack([add_noise(frames[i], noise, np.random.default_rng([seed, first + i])) for i in fitting])
         run = WheelerMemoryCPU(code.width, code.height).run_dynamics(noisy, **({} if ticks is None else
                                                                               {"max_ticks": ticks}))
         for i, before, after, (got, intact) in zip(fitting, noisy, run, code.read(run.final_frame), strict=True):
@@ -103,7 +97,7 @@ def reconstruct(model: WheelerTextAutoencoder, code: FrameCode | None, texts: li
 
 
 def frame_code(model: WheelerTextAutoencoder) -> FrameCode | None:
-    """None where the model's frames are too small, or odd, and hold no text."""
+    """None where the model's frames are too small and hold no text."""
     try:
         return FrameCode(model)
     except ValueError:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from evaluate import LENGTHS, Subject, beginnings, collapse, evenly, new_figure, save_figure, score, share
 from wheeler_code import FrameCode, frame_bits, number_from_frame
-from wheeler_cpu import frame_image
+from wheeler_cpu import add_noise, frame_image
 
 TICKS = (0, 1, 2, 5, 10, 20, 50, 100, None)                                   # None: to the attractor
 BITS = (8, 4, 2, 1)                                                           # a cell, of quantised learned frames
@@ -35,7 +35,7 @@ def disturbances(rng: np.random.Generator) -> dict[str, list[tuple[str, object]]
             frame[np.ix_(np.arange(i, i + side) % frame.shape[0], np.arange(j, j + side) % frame.shape[1])] = 0
         return frames
 
-    uniform = lambda f, a: np.clip(f + a * rng.uniform(-1, 1, f.shape), -1, 1).astype(np.float32)
+    uniform = lambda f, a: add_noise(f, a, rng)
     gauss = lambda f, s: np.clip(f + s * rng.normal(size=f.shape), -1, 1).astype(np.float32)
     flips = lambda f, p: np.where(rng.random(f.shape) < p, -f, f)
     return {"uniform noise, amplitude": [(a, uniform) for a in (0.1, 0.3, 0.5, 0.7, 0.9)],
@@ -68,7 +68,7 @@ def lengths(subject: Subject, lengths: tuple[int, ...] = LENGTHS, num_samples: i
                 continue
             intervals = code.intervals(texts)
             frames, fits = code.write(texts, intervals=intervals)
-            noisy = np.clip(frames + 0.5 * rng.uniform(-1, 1, frames.shape), -1, 1).astype(np.float32)
+            noisy = add_noise(frames, 0.5, rng)
             read, known = {}, {}
             for name, given in (("attractor", collapse(frames)), ("noise 0.5, then attractor", collapse(noisy)),
                                 ("control: blank frame", np.ones_like(frames)),
@@ -221,7 +221,7 @@ def picture(subject: Subject, length: int = 64, seed: int = 0, output_dir: str =
     code, texts, rng = subject.code, subject.beginnings(length, 3), np.random.default_rng(seed)
     learned = subject.frames(texts)
     frames, _ = code.write(texts)
-    noisy = np.clip(frames + 0.9 * rng.uniform(-1, 1, frames.shape), -1, 1).astype(np.float32)
+    noisy = add_noise(frames, 0.9, rng)
     after = collapse(noisy)
     read = code.read(after)
     say = lambda ids: textwrap.fill(subject.say([ids])[0].replace("\n", " "), 46)

@@ -663,6 +663,8 @@ def train(args: argparse.Namespace, checkpoint: dict | None, ranks: Ranks, lock:
             wandb_run.finish()
     if compiled:
         say(f"compiled    {compiled_graphs() - graphs_before} graphs for {len(data.buckets)} padded lengths")
+    # The wrapper first: later it would end the group's threads while it holds the lock that they wait for (the GIL).
+    del token_loss
     ranks.stop()
     if stopping and step < total_steps:
         say(f"stopped     at step {step:,}, saved {out / 'last.pt'}; to go on: python train.py --resume "

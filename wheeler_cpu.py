@@ -556,6 +556,12 @@ _STOPS = np.array([[24, 22, 68], [46, 94, 140], [108, 172, 160], [244, 190, 104]
 _PALETTE = np.stack([np.interp(np.linspace(0, 4, 255), range(5), s) for s in _STOPS.T], 1).round().astype(np.uint8)
 
 
+def add_noise(frames, amplitude, rng):
+    """Frames (..., H, W) float32 with uniform noise of that amplitude in every cell, clipped to [-1, 1]; below 1 it
+    keeps the sign of cells at -1 and +1. rng: numpy.random.Generator."""
+    return np.clip(frames + amplitude * rng.uniform(-1, 1, frames.shape), -1, 1).astype(np.float32)
+
+
 def frame_image(frame, scale=4):
     """PIL image of frame (H, W): -1 dark blue, +1 ivory, `scale` pixels a cell; NaN is white. Saves as PNG or GIF."""
     from PIL import Image

@@ -20,9 +20,6 @@ from test_train import ROOT, assert_same, load, resume, rows
 import train
 
 
-pytestmark = pytest.mark.slow  # runs are forked; with threads in the parent a fork can hang
-
-
 def fork(function, dies_after: float) -> int:
     """Run a function in a child process, killed after that many seconds of CPU time of its own; its exit code, or minus
     the signal."""

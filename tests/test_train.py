@@ -45,6 +45,17 @@ def stop_after(monkeypatch, step, number=signal.SIGINT):
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", clip_and_stop)
 
 
+def whole_and_in_parts(run, monkeypatch, flags, first):
+    """The last checkpoints of a run and of the same run stopped after step `first` and resumed."""
+    assert run(flags, "whole") == 0
+    with monkeypatch.context() as patch:
+        stop_after(patch, first)
+        assert run(flags, "parts") == 130
+    assert load("parts/last.pt")["training"]["step"] == first
+    assert resume("parts/last.pt") == 0
+    return load("whole/last.pt"), load("parts/last.pt")
+
+
 def assert_same(a, b, path=""):
     """Bit-exact equality of nested plain values and tensors."""
     assert type(a) is type(b), path
@@ -160,14 +171,7 @@ def test_failing_run_touches_nothing(run, flags):
     ("--fp16", 2, 4),
 ])
 def test_stopped_and_resumed_equals_uninterrupted(run, monkeypatch, flags, first, total):
-    flags = f"{flags} --max_steps {total}"
-    assert run(flags, "whole") == 0
-    with monkeypatch.context() as patch:
-        stop_after(patch, first)
-        assert run(flags, "parts") == 130
-    assert load("parts/last.pt")["training"]["step"] == first
-    assert resume("parts/last.pt") == 0
-    whole, parts = load("whole/last.pt"), load("parts/last.pt")
+    whole, parts = whole_and_in_parts(run, monkeypatch, f"{flags} --max_steps {total}", first)
     for key in ("model", "config", "tokenizer"):
         assert_same(whole[key], parts[key], key)
     for key in ("optimizer", "scaler", "rng", "step", "best", "skipped", "data_content"):
@@ -558,14 +562,7 @@ def test_streamed_run_resumes_exactly(run, monkeypatch, first):
     import data
 
     monkeypatch.setattr(data.TextStream.block, "__defaults__", (30,))
-    flags = "--streaming --max_steps 9 --dropout 0.1"
-    assert run(flags, "whole") == 0
-    with monkeypatch.context() as patch:
-        stop_after(patch, first)
-        assert run(flags, "parts") == 130
-    assert load("parts/last.pt")["training"]["step"] == first
-    assert resume("parts/last.pt") == 0
-    whole, parts = load("whole/last.pt"), load("parts/last.pt")
+    whole, parts = whole_and_in_parts(run, monkeypatch, "--streaming --max_steps 9 --dropout 0.1", first)
     assert_same(whole["model"], parts["model"])
     assert_same(whole["training"]["stream"], parts["training"]["stream"])
     assert whole["training"]["stream"]["number"] >= 3
