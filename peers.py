@@ -89,9 +89,10 @@ class CellAutoencoder(Peer):
         self.grid = nn.TransformerDecoder(nn.TransformerDecoderLayer(**options), max(1, c.grid_layers), norm())
         self.decoder = nn.TransformerDecoder(nn.TransformerDecoderLayer(**options), c.decoder_layers, norm())
         self.head = nn.Linear(c.d_model, c.vocab_size, bias=False)
-        for parameter in self.parameters():                                   # as torch.nn.Transformer starts
-            if parameter.dim() > 1:
-                nn.init.xavier_uniform_(parameter)
+        for stack in (self.text, self.grid, self.decoder):                    # as torch.nn.Transformer starts its own
+            for parameter in stack.parameters():
+                if parameter.dim() > 1:
+                    nn.init.xavier_uniform_(parameter)
 
     def latents(self, input_ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         x = self.embedding(input_ids) + self.text_position.weight[: input_ids.shape[1]]        # (B, T, D)
