@@ -137,7 +137,7 @@ class Player:
         if not fits:
             raise ValueError(f"This text costs {cost:.0f} bits, a {'redundant ' * redundant}frame holds about "
                              f"{holds:.0f}. Shorten it.")
-        learned = self.model.get_grid_as_image(self.model.encode(torch.tensor([ids])))[0].detach().numpy()
+        learned = self.model.get_grid_as_image(self.model.encode(torch.tensor([ids])))[0].numpy()
         note = f"{len(ids)} tokens, {cost:.0f} of about {holds:.0f} bits" + "; the text was cut" * cut
         return to_cells(frame), self.picture(learned), note
 
@@ -190,8 +190,12 @@ def build(player: Player) -> gr.Blocks:
         return (history, gr.update(maximum=last, value=last), player.tick(history, last), note, said(*before),
                 said(*after))
 
+    def written(text, redundant):
+        return (*player.write(text, redundant), text[:TEXT_CHARACTERS])
+
     def recalled(memory, cells, noise):
-        return player.recall(memory, cells, noise)
+        rows, cells = player.recall(memory, cells, noise)
+        return rows, cells, rows[0][1]
 
     def remembered(memory, text, cells):
         memory = player.remember(memory, text, cells)
@@ -199,7 +203,7 @@ def build(player: Player) -> gr.Blocks:
 
     palette = np.asarray(frame_image(np.linspace(-1, 1, LEVELS + 1)[None], 1).convert("RGB"))[0].tolist()
     with gr.Blocks(title="Wheeler AI", analytics_enabled=False) as page:
-        history, memory = gr.State(None), gr.State(None)
+        history, memory, in_frame = gr.State(None), gr.State(None), gr.State(STORY)    # the text that the frame is of
         gr.Markdown("# Wheeler AI\nA text becomes a picture that survives: **write** it, **paint** on the frame or add "
                     "**noise**, watch the automaton **collapse** it, and read the text back.")
         with gr.Row():
@@ -236,14 +240,14 @@ def build(player: Player) -> gr.Blocks:
         common = dict(concurrency_limit=1, concurrency_id="model", api_visibility="private")
         pictures = dict(fn=alert(refresh), inputs=[canvas, noise], outputs=[history, tick, shown, state, before, after])
         for event in (write.click, text.submit, page.load):
-            event(alert(player.write), [text, redundant], [canvas, learned, cost], **common).success(
+            event(alert(written), [text, redundant], [canvas, learned, cost, in_frame], **common).success(
                 **pictures, **common)
         for event in (canvas.input, noise.release):
             event(**pictures, **common)
         tick.input(alert(player.tick), [history, tick], shown, show_progress="hidden", trigger_mode="always_last",
                    **common)
-        remember.click(alert(remembered), [memory, text, canvas], [memory, table], **common)
-        recall.click(alert(recalled), [memory, canvas, noise], [table, canvas], **common).success(
+        remember.click(alert(remembered), [memory, in_frame, canvas], [memory, table], **common)
+        recall.click(alert(recalled), [memory, canvas, noise], [table, canvas, in_frame], **common).success(
             lambda: 0, None, noise, **common).success(**pictures, **common)
     return page
 

@@ -682,8 +682,9 @@ def quality(args):
     config = config_of(args, **sizes, vocab_size=vocabulary_size(tokenizer), bos_token_id=tokenizer.bos_token_id,
                        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
     held = load_texts(args.dataset, "validation", args.text_column)
-    data = build_dataset(texts, tokenizer, config.max_seq_len, args.cache_dir, "split", args.max_train_samples)
-    unseen = build_dataset(held, tokenizer, config.max_seq_len, args.cache_dir, "split")
+    data = build_dataset(texts, tokenizer, config.max_seq_len, args.cache_dir, args.long_texts,
+                         args.max_train_samples)
+    unseen = build_dataset(held, tokenizer, config.max_seq_len, args.cache_dir, args.long_texts)
     full = np.flatnonzero(unseen.lengths == config.max_seq_len)  # windows of full length, from all over the data
     if not len(full):
         raise ValueError(f"--dataset {args.dataset} has no unseen text of --max_seq_len {config.max_seq_len} tokens")
@@ -880,7 +881,7 @@ def build_parser():
     count, natural, positive = (_number(int, 1, "a whole number"), _number(int, 0, "a whole number"),
                                 _number(float, 1e-9, "a number"))
     parser.add_argument("sections", nargs="*", help=f"of {', '.join(SECTIONS)}; default all but {', '.join(SLOW)}")
-    parser.add_argument("--output_dir", default="assets", help="folder for the figures")
+    parser.add_argument("--output_dir", default="figures", help="folder for the figures")
     parser.add_argument("--seed", type=natural, default=0, help="survival, quality: seed")
     group = parser.add_argument_group("model and peers: step, encode, decode, growth, quality")
     group.add_argument("--competitors", nargs="+", choices=NAMES, default=["ours", "cells", "t5"], metavar="NAME",
@@ -897,6 +898,7 @@ def build_parser():
     group.add_argument("--point_limit", type=positive, default=10.0,
                        help="growth: no larger size after a step of so many seconds")
     add_data_flags(parser)
+    parser.set_defaults(long_texts="split")
     group = parser.add_argument_group("time to quality")
     group.add_argument("--task", choices=("copy", "language"), default="copy",
                        help="texts from their latents, or from nothing")
@@ -934,17 +936,20 @@ def main(argv=None):
         parser.error(f"no section {unknown[0]!r}; there are {', '.join(SECTIONS)}")
     if args.fp16 and args.bf16:
         parser.error("--fp16 and --bf16 exclude each other")
-    try:
-        names = args.sections or [name for name in SECTIONS if name not in SLOW]
-        result = {name: SECTIONS[name](args) for name in names}
-    except KeyboardInterrupt:
-        say("bench.py: stopped")
-        return 130
-    except (ValueError, OSError, MemoryError) as error:  # others are bugs and keep their traceback
-        say(f"bench.py: error: {error}")
-        return 2
-    print(json.dumps({"machine": machine(), **result}, default=float))
-    return 0
+    results, code = {}, 0
+    for name in args.sections or [name for name in SECTIONS if name not in SLOW]:
+        try:
+            results[name] = SECTIONS[name](args)
+        except KeyboardInterrupt:
+            say("bench.py: stopped")
+            code = 130
+            break
+        except (ValueError, OSError, MemoryError) as error:  # others are bugs and keep their traceback
+            say(f"bench.py: {name}: {error}")
+            code = 2
+    if results:  # also when one failed: of those that were finished
+        print(json.dumps({"machine": machine(), **results}, default=float))
+    return code
 
 
 def machine():

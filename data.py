@@ -69,6 +69,13 @@ def json_text(line: str | bytes, path: Path, number: int | str, text_column: str
     return text
 
 
+def split_texts(raw: str) -> list[str]:
+    """The texts of a text file: what stands between <|endoftext|> or, where there is none, between blank lines."""
+    raw = raw.replace("\r\n", "\n")
+    blocks = raw.split("<|endoftext|>") if "<|endoftext|>" in raw else raw.split("\n\n")
+    return [block.strip() for block in blocks if block.strip()]
+
+
 def read_local(path: Path, text_column: str) -> list[str]:
     """The texts of one .jsonl, .json or .txt file."""
     try:
@@ -76,8 +83,7 @@ def read_local(path: Path, text_column: str) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"--dataset {path}: cannot be read as UTF-8 text ({error})") from None
     if path.suffix == ".txt":
-        blocks = raw.split("<|endoftext|>") if "<|endoftext|>" in raw else raw.split("\n\n")
-        texts = [block.strip() for block in blocks if block.strip()]
+        texts = split_texts(raw)
         if not texts:
             raise DataError(f"--dataset {path}: there is no text in it")
         return texts
@@ -501,14 +507,16 @@ class EpochBatches(torch.utils.data.Dataset):
         return int(self.data.lengths[self.batches[i][0]].sum())
 
 
-def add_data_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags that say what to train and measure on; one place for train.py, evaluate.py and this file."""
+def add_data_flags(parser: argparse.ArgumentParser, training: bool = True) -> None:
+    """The flags that say what to train and measure on; one place for all scripts. training: that of training too."""
     group = parser.add_argument_group("data")
     group.add_argument("--dataset", default=DEFAULT_DATASET, help="'sample', a local file or folder, or a hub name")
     group.add_argument("--text_column", default="text", help="field that holds the text")
     group.add_argument("--long_texts", choices=("cut", "split"), default="cut",
                        help="texts longer than max_seq_len: keep their beginning, or go on as texts of their own")
-    group.add_argument("--max_train_samples", type=int, default=-1, help="use the first N training texts, -1 = all")
+    if training:
+        group.add_argument("--max_train_samples", type=int, default=-1,
+                           help="use the first N training texts, -1 = all")
     group.add_argument("--cache_dir", default="data/cache", help="folder for tokenised data")
 
 

@@ -142,7 +142,7 @@ class TokenRows(Tokens):
         self.rows, self.special_ids = [np.asarray(row, dtype=np.int64) for row in rows], special_ids
         self.lengths = np.array([len(row) for row in self.rows])
         self.buckets = sorted(set(self.lengths.tolist()))
-        self.vocab_size = 1 + max(int(row.max()) for row in self.rows)
+        self.vocab_size = 1 + max((int(row.max()) for row in self.rows), default=0)
 
     def __getitem__(self, i: int) -> np.ndarray:
         return self.rows[i]
@@ -297,7 +297,7 @@ class Subject:
     @cached_property
     def training_stories(self) -> list[str]:
         """The training texts of the data set, the first 100,000 at most."""
-        return list(load_texts(self.dataset, "train", self.text_column)[:MOST_TRAINING_TEXTS])
+        return first_texts(self.dataset, self.text_column)
 
     @cached_property
     def training(self) -> TokenDataset:
@@ -376,6 +376,15 @@ class Subject:
                 "long_texts": self.long_texts, "max_seq_len": self.model.config.max_seq_len, "commit": git_commit()}
 
 
+def first_texts(dataset: str, text_column: str) -> list[str]:
+    """The training texts of a data set, the first MOST_TRAINING_TEXTS at most; says aloud when there are more."""
+    texts = load_texts(dataset, "train", text_column)
+    if len(texts) > MOST_TRAINING_TEXTS:
+        print(f"note        lookups and overlap take the first {MOST_TRAINING_TEXTS:,} of the {len(texts):,} training "
+              f"texts of {dataset}")
+    return list(texts[:MOST_TRAINING_TEXTS])
+
+
 def overlap(texts: Sequence[str], training: Iterable[str], shingle: int = 5) -> dict:
     """How many of the texts stand in the training texts: `exact`, letter by letter, blanks and case aside; `near`, at
     least half of a text's runs of `shingle` words occur in one training text. Runs are hashed into 2^20 buckets."""
@@ -397,11 +406,15 @@ def overlap(texts: Sequence[str], training: Iterable[str], shingle: int = 5) -> 
 
 
 def check_overlap(subject: Subject) -> dict:
-    """overlap() of at most 1,000 evaluation texts with what the checkpoint was trained on; prints what it finds."""
-    name = subject.flags.get("dataset", subject.dataset)
+    """overlap() of at most 1,000 evaluation texts with what the checkpoint was trained on; prints what it finds. A
+    checkpoint that does not say (a packed one): with the training texts of the data set it is measured on."""
+    name, known = subject.flags.get("dataset", subject.dataset), bool(subject.flags)
+    if not known or subject.flags.get("init_from"):
+        print(f"warning     the checkpoint does not say {'all that' if known else 'what'} it was trained on: only the "
+              f"training texts of {name} are looked through")
     try:
-        training = subject.training_stories if name == subject.dataset else load_texts(
-            name, "train", subject.flags.get("text_column", "text"))[:MOST_TRAINING_TEXTS]
+        training = subject.training_stories if name == subject.dataset else first_texts(
+            name, subject.flags.get("text_column", "text"))
     except DataError as error:
         print(f"warning     overlap with the training texts was not checked: {error}")
         return {"training": name, "checked": False}
@@ -409,7 +422,7 @@ def check_overlap(subject: Subject) -> dict:
     line = (f"{found['exact']} exact and {found['near']} near duplicates of the {found['training_texts']:,} training "
             f"texts ({name}) among {found['n']:,} evaluation texts")
     print(f"{'warning' if found['exact'] + found['near'] else 'overlap':<12}{line}")
-    return found | {"training": name, "checked": True}
+    return found | {"training": name, "checked": known and not subject.flags.get("init_from")}
 
 
 # ---- controls -------------------------------------------------------------------------------------------------------
@@ -516,6 +529,9 @@ def text(subject: Subject, texts: Sequence[str] = TEXTS, paths: Sequence[str] | 
                 predictions = reconstruct(subject.model, data, indices, path, batch_size, progress=True)[1]
                 row = measure(references, predictions, tokenizer, bits)
                 row |= teacher_forced(subject.model, data, indices, path, batch_size)
+            if kind == "beginnings":                                          # the same stories at every length
+                stories = int(np.unique(data.lengths, return_counts=True)[1].max())
+                row["interval"] = wilson_interval(round(row["exact_match"] * stories), stories)
             result["texts"][f"{kind}/{path}"] = row | {"mean_tokens": float(data.lengths.mean())}
             for most in sorted(set(bucket)):
                 rows = [i for i in indices if bucket[i] == most]
@@ -529,7 +545,7 @@ def text(subject: Subject, texts: Sequence[str] = TEXTS, paths: Sequence[str] | 
             controls |= lookups(subject, references, lookup_samples, batch_size)
             result["controls"] = {name: measure(references, p, tokenizer) for name, p in controls.items()}
             seen = {tuple(subject.training[i].tolist()) for i in range(len(subject.training))}
-            result["controls"]["any lookup in the training texts, at most"] = share(
+            result["controls"][f"any lookup in {len(subject.training):,} training texts, at most"] = share(
                 [tuple(r) in seen for r in references])
         print_text(result, kind)
     plot_text(result, output_dir)
@@ -620,10 +636,9 @@ def read_result(path: str) -> dict:
 
 def figures(result: dict, name: str = "") -> dict[str, dict]:
     """The rows of a result that hold a share with its interval, by their names, "section/.../row"."""
-    if "interval" in result:
-        return {name: result}
-    return {key: row for part, value in result.items() if isinstance(value, dict)
-            for key, row in figures(value, f"{name}/{part}" if name else part).items()}
+    own = {name: result} if "interval" in result else {}
+    return own | {key: row for part, value in result.items() if isinstance(value, dict)
+                  for key, row in figures(value, f"{name}/{part}" if name else part).items()}
 
 
 def compare(paths: Sequence[str]) -> dict:
@@ -665,12 +680,12 @@ def build_parser() -> argparse.ArgumentParser:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.error = lambda message: parser.exit(2, f"evaluate.py: {message}\n")                 # one line, no usage
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"{', '.join(SECTIONS)}, all; default: text")
-    add_data_flags(parser)
+    add_data_flags(parser, training=False)
     parser.add_argument("--checkpoint", default="checkpoints/best.pt", help="file that train.py wrote, or folder")
     parser.add_argument("--compare", nargs="+", metavar="RESULT", help="print results side by side: files with the "
                         "output of this program; refused where they do not measure the same thing")
     parser.add_argument("--device", default=None, help="cpu, cuda ...; default: a GPU if there is one")
-    parser.add_argument("--output_dir", default="assets", help="folder for the figures")
+    parser.add_argument("--output_dir", default="figures", help="folder for the figures")
     parser.add_argument("--batch_size", type=int, default=64, help="texts read at once")
     parser.add_argument("--seed", type=int, default=0, help="seed of random texts and disturbances")
     group = parser.add_argument_group("what the sections measure; default: each section's own, see its function")

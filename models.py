@@ -39,12 +39,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recomputed
 
-from tokenizer import tokenizer_from_dict, tokenizer_from_json, tokenizer_to_dict
+from tokenizer import MOST_VOCABULARY, tokenizer_from_dict, tokenizer_from_json, tokenizer_to_dict, vocabulary_size
 
 CHECKPOINT_FORMAT = 1
 SHIPPED = "wheeler-21m"                                                       # folder of the model in checkpoints/
 SHARD_SIZE = "15MB"                                                          # of weights: code hosts like small files
-LARGEST_SIZE = 2**20  # of any number in a config: beyond it a file is damaged or wants to do harm
+LARGEST_SIZE = MOST_VOCABULARY  # of any number in a config: beyond it a file is damaged or wants to do harm
 
 
 def round_up(n: int, multiple: int = 64) -> int:
@@ -132,7 +132,7 @@ class WheelerConfig:
     @property
     def frame_holds_code(self) -> bool:
         """Whether the aligned start can show every token, and whether every token has a patch to be shown in."""
-        shown = self.frame_code == "tiles" or 2**self.code_bits >= self.vocab_size
+        shown = self.vocab_size < 12_847 if self.frame_code == "tiles" else 2**self.code_bits >= self.vocab_size
         return shown and self.num_patches >= self.max_seq_len
 
 
@@ -480,8 +480,9 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
         if not isinstance(config, WheelerConfig):
             raise ValueError(f"config must be a WheelerConfig, not {type(config).__name__}")
         self.config, self.tokenizer = config, tokenizer
-        if tokenizer is not None and len(tokenizer) > config.vocab_size:
-            raise ValueError(f"the tokenizer has {len(tokenizer)} entries, more than vocab_size = {config.vocab_size}")
+        size = 0 if tokenizer is None else vocabulary_size(tokenizer)
+        if size > config.vocab_size:
+            raise ValueError(f"the tokenizer has {size} entries, more than vocab_size = {config.vocab_size}")
         self.encoder, self.patches = Encoder(config), Patches(config)
         self.frame = TileFrame(config) if config.frame_code == "tiles" else Frame(config)
         self.decoder = Decoder(config)
@@ -622,14 +623,17 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
 
     # ---- text in and out ----
 
-    def _tokenize(self, texts: list[str]) -> tuple[Tensor, Tensor]:
+    def _tokenize(self, texts: str | list[str]) -> tuple[Tensor, Tensor]:
         """Texts -> input_ids (B, T) and mask (B, T), each text closed by its end token, cut aloud where too long."""
+        if not isinstance(texts, (str, list, tuple)) or len(texts) + isinstance(texts, str) == 0:
+            raise ValueError(f"wanted a str or a list of at least one str, not {texts!r:.80}")
+        texts = [texts] if isinstance(texts, str) else texts
         if self.tokenizer is None:
             raise ValueError("this model has no tokenizer: pass token ids, or give the model a tokenizer")
         limit, rows, cut = self.config.max_seq_len - 1, [], 0
         for text in texts:
             if not isinstance(text, str):
-                raise ValueError(f"encode takes str or a list of str, not a list with {type(text).__name__}")
+                raise ValueError(f"wanted a str or a list of str, not a list with {type(text).__name__}")
             try:
                 text.encode("utf-8")
             except UnicodeEncodeError as error:
@@ -677,10 +681,8 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
         """
         if isinstance(text, Tensor):
             ids, mask = self._check_ids(text, attention_mask)
-        elif isinstance(text, (str, list, tuple)) and len(text) + isinstance(text, str):
-            ids, mask = self._tokenize([text] if isinstance(text, str) else list(text))
         else:
-            raise ValueError(f"encode takes str, a list of at least one str or a token tensor, not {text!r:.80}")
+            ids, mask = self._tokenize(text)
         return self.patches.to_grid(self.encoder(ids, mask))
 
     def _check_latent(self, x: Tensor, name: str, shape: tuple[int, ...]) -> Tensor:
@@ -702,10 +704,12 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
         c = self.config
         return self._check_latent(grid, "grid", (c.grid_size, c.grid_size, c.d_model))
 
+    @torch.no_grad()
     def get_grid_as_image(self, grid: Tensor) -> Tensor:
         """Grid (B, H, W, D) or (H, W, D) -> frame (B, H, W) float32 in [-1, 1]: a learned projection, text by text."""
         return self.frame.to_frame(self.patches.from_grid(self._check_grid(grid)))
 
+    @torch.no_grad()
     def set_grid_from_image(self, frame: Tensor) -> Tensor:
         """Frame (B, H, W) or (H, W) with values in [-1, 1] -> grid (B, H, W, D) that decodes to the frame's text."""
         frame = self._check_latent(frame, "frame", (self.config.grid_size, self.config.grid_size))
@@ -735,7 +739,7 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
         max_length = c.max_seq_len if max_length is None else max_length
         if not 1 <= max_length <= c.max_seq_len:
             raise ValueError(f"max_length = {max_length} must be in 1 .. max_seq_len = {c.max_seq_len}")
-        if temperature < 0 or top_k < 0 or not 0 < top_p <= 1:
+        if not temperature >= 0 or top_k < 0 or not 0 < top_p <= 1:
             raise ValueError(f"temperature = {temperature} and top_k = {top_k} must not be negative, "
                              f"top_p = {top_p} must be in (0, 1]")
         if self.tokenizer is None and not return_ids:
@@ -770,8 +774,8 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
         """(B, V) logits -> (B,) token ids."""
         if temperature == 0:
             return logits.argmax(-1)
-        ordered, index = (logits.float() / temperature).sort(-1, descending=True)              # (B, V)
-        probability = ordered.softmax(-1)
+        ordered, index = logits.double().sort(-1, descending=True)            # (B, V)
+        probability = ((ordered - ordered[:, :1]) / temperature).softmax(-1)  # the largest is 0: no overflow
         keep = probability.cumsum(-1) - probability < top_p                   # the first token is always kept
         if top_k:
             keep[:, top_k:] = False
@@ -789,7 +793,7 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
         """
         from wheeler_code import FrameCode, frame_bits
 
-        ids, mask = self._tokenize([text] if isinstance(text, str) else list(text))
+        ids, mask = self._tokenize(text)
         code = FrameCode(self)
         rows = [row[keep].tolist() for row, keep in zip(ids, mask, strict=True)]
         frames, fits = code.write(rows, redundant)
@@ -825,13 +829,14 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
         noise: amplitude of uniform noise added to every cell, then clipped to [-1, 1]; below 1 it keeps the signs.
         ticks: how long the automaton runs; None: to its attractor.
         """
-        from wheeler_cpu import WheelerMemoryCPU
+        import numpy as np
+
+        from wheeler_cpu import WheelerMemoryCPU, add_noise
 
         if noise < 0 or (ticks is not None and ticks < 1):
             raise ValueError(f"noise = {noise} must not be negative, ticks = {ticks} must be at least 1 or None")
         frame = self.encode_frame(text, redundant)[0]
-        random = torch.rand(frame.shape, generator=torch.Generator().manual_seed(seed))
-        disturbed = (frame + noise * (2 * random - 1)).clamp(-1, 1)
+        disturbed = add_noise(frame.numpy(), noise, np.random.default_rng(seed))
         dynamics = WheelerMemoryCPU(frame.shape[1], frame.shape[0])
         trajectory = dynamics.run_dynamics(disturbed, **({} if ticks is None else {"max_ticks": ticks}))
         return self.decode_frame(torch.as_tensor(trajectory.final_frame)), trajectory
@@ -848,8 +853,9 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
         """The model of a dict as `to_checkpoint` writes it, in eval mode, or ValueError that says what is wrong."""
         if not isinstance(checkpoint, dict) or not {"format_version", "config", "model"} <= checkpoint.keys():
             raise ValueError(f"{name} is not a Wheeler checkpoint: it has no format_version, config and model")
-        if checkpoint["format_version"] != CHECKPOINT_FORMAT:
-            raise ValueError(f"{name} has format version {checkpoint['format_version']}, wanted {CHECKPOINT_FORMAT}")
+        version = checkpoint["format_version"]
+        if type(version) is not int or version != CHECKPOINT_FORMAT:
+            raise ValueError(f"{name} has format version {version!r:.80}, wanted {CHECKPOINT_FORMAT}")
         stored, weights, tokenizer = checkpoint["config"], checkpoint["model"], checkpoint.get("tokenizer")
         if not isinstance(stored, dict) or not isinstance(weights, dict):
             raise ValueError(f"{name} is not a Wheeler checkpoint: its config or model is no dict")

@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from PIL import Image, PngImagePlugin
 
-from data import read_local
+from data import read_local, split_texts
 from models import WheelerTextAutoencoder, find_checkpoint
 from wheeler_code import FrameCode, fence_line, frame_bits
 from wheeler_cpu import Parser, WheelerMemoryCPU, add_noise, frame_image
@@ -91,6 +91,7 @@ def reconstruct(model: WheelerTextAutoencoder, code: FrameCode | None, texts: li
                                                                               {"max_ticks": ticks}))
         for i, before, after, (got, intact) in zip(fitting, noisy, run, code.read(run.final_frame), strict=True):
             add("attractor", results[i], got, rows[i])
+            results[i]["attractor_exact"] &= intact                           # not without what nobody could check
             results[i] |= {"intact": intact, "ticks": after.ticks, "state": after.state}
             results[i]["frames"] += [frames[i], before, after.final_frame]
     return results
@@ -160,13 +161,14 @@ def text_of_picture(model: WheelerTextAutoencoder, code: FrameCode | None, path:
                          "weights that wrote a frame can read it (--checkpoint)")
     edge = np.stack([frame[0], frame[:, 0]]) * np.where(fence_line(len(frame)), -1, 1)
     known = edge[np.abs(edge) > 0.25]                                         # erased cells say nothing
-    # The first row and column of every code frame are its fence.
-    if code is not None and kind != "learned" and known.size > len(frame) // 2 and (known > 0).mean() > 0.8:
-        (ids, intact), = code.read(frame[None])
+    # Without a note: the first row and column of every code frame are its fence, or its checksum agrees all the same.
+    fenced = kind == "code" or known.size > len(frame) // 2 and (known > 0).mean() > 0.8
+    ids, intact = code.read(frame[None])[0] if code is not None and kind != "learned" else ([], False)
+    if intact or (fenced and code is not None and kind != "learned"):
         return {"file": path, "kind": "code", "text": model.tokenizer.decode(ids, skip_special_tokens=True),
                 "intact": intact}
     text = model.decode(model.set_grid_from_image(torch.from_numpy(frame)))
-    again = model.get_grid_as_image(model.encode(torch.tensor([tokens(model, text)[0]])))[0].detach().numpy()
+    again = model.get_grid_as_image(model.encode(torch.tensor([tokens(model, text)[0]])))[0].numpy()
     same = ((again < 0) == (frame < 0)).mean()
     if kind != "learned" and same < 0.9:
         raise ValueError(f"--from {path}: there is no frame in it that this checkpoint can read")
@@ -210,9 +212,6 @@ def plain(text: str) -> str:
 
 def gather(args: argparse.Namespace) -> list[str]:
     """The texts of the command line, of standard input and of files."""
-    def blocks(raw: str) -> list[str]:
-        return [block.strip() for block in raw.split("\n\n") if block.strip()]
-
     texts = []
     for text in args.texts:
         if text == "-":
@@ -220,7 +219,7 @@ def gather(args: argparse.Namespace) -> list[str]:
             if len(raw) > INPUT_BYTES:
                 raise ValueError(f"standard input is longer than {INPUT_BYTES >> 20} MiB")
             try:
-                texts += blocks(raw.decode("utf-8-sig"))
+                texts += split_texts(raw.decode("utf-8-sig"))
             except UnicodeDecodeError as error:
                 raise ValueError(f"standard input is not UTF-8 text ({error})") from None
         else:
@@ -314,6 +313,8 @@ def run(args: argparse.Namespace) -> int:
     texts = gather(args)
     if modes[0] and not texts:
         raise ValueError("there is no text in the input")
+    if change and len(texts) != 1:
+        raise ValueError(f"--add and --subtract change the grid of one text, the input holds {len(texts)}")
     model = WheelerTextAutoencoder.load_from_checkpoint(args.checkpoint)
     if model.tokenizer is None:
         raise ValueError(f"--checkpoint {args.checkpoint}: it has no tokenizer")
@@ -337,7 +338,8 @@ def run(args: argparse.Namespace) -> int:
             say(result if args.json else plain(result["text"]))
             if not result["intact"]:
                 damaged = True
-                print(f"sample.py: {path} is damaged, its checksum fails: do not trust the text", file=sys.stderr)
+                why = "its checksum fails" if result["kind"] == "code" else "its text has another frame"
+                print(f"sample.py: {path} is damaged, {why}: do not trust the text", file=sys.stderr)
         return int(damaged)
     if args.interpolate:
         rows, frames = interpolate(model, *args.interpolate, args.steps)

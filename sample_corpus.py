@@ -18,6 +18,7 @@ which Python promises to keep. The split is a checksum of the text, so no story 
 
 import argparse
 import re
+import sys
 import zlib
 from random import Random
 
@@ -466,8 +467,13 @@ def main(argv=None):
     parser.add_argument("-n", type=int, default=3, help="how many stories")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
-    print("\n\n".join(stories(args.split, args.n, args.seed)))
+    try:
+        print("\n\n".join(stories(args.split, args.n, args.seed)))
+    except ValueError as error:
+        print(f"sample_corpus.py: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -4,6 +4,7 @@ transformers and tokenizers are imported inside the functions: they take a secon
 """
 
 BOS_TOKEN, EOS_TOKEN, PAD_TOKEN = "<|bos|>", "<|eos|>", "<|pad|>"
+LEAST_VOCABULARY, MOST_VOCABULARY = 259, 2**20                                # 256 bytes and 3 special tokens; a bound
 
 
 def build_tokenizer(json_text: str, bos: str, eos: str, pad: str):
@@ -26,8 +27,9 @@ def train_tokenizer(texts, vocab_size: int = 8192):
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-    if vocab_size < 259:
-        raise ValueError(f"vocab_size = {vocab_size} must be at least 259: 256 bytes and 3 special tokens")
+    if not LEAST_VOCABULARY <= vocab_size <= MOST_VOCABULARY:
+        raise ValueError(f"vocab_size = {vocab_size} must be at least {LEAST_VOCABULARY}: 256 bytes and 3 special "
+                         f"tokens; at most {MOST_VOCABULARY}")
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer, backend.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     trainer = trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=[BOS_TOKEN, EOS_TOKEN, PAD_TOKEN],

@@ -44,7 +44,7 @@ from data import (
     load_texts,
 )
 from evaluate import PATHS, check_device, reconstruct, score, teacher_forced
-from models import WheelerConfig, WheelerTextAutoencoder, read_checkpoint
+from models import WheelerConfig, WheelerTextAutoencoder, find_checkpoint, read_checkpoint
 from ranks import Ranks, StopSignal, start_worker
 from run_folder import (
     Metrics,
@@ -63,7 +63,7 @@ from run_folder import (
     versions,
     write_whole,
 )
-from tokenizer import vocabulary_size
+from tokenizer import LEAST_VOCABULARY, MOST_VOCABULARY, vocabulary_size
 
 MODEL_FLAGS = ("grid_size", "d_model", "patch_size", "max_seq_len", "encoder_layers", "grid_layers", "decoder_layers",
                "num_heads", "dropout", "frame_code", "aligned_start")
@@ -151,7 +151,7 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--wandb", action="store_true", help="also log to Weights & Biases")
     group.add_argument("--wandb_project", default="wheeler-ai", help="project name there")
     group.add_argument("--plot", nargs="+", metavar="RUN", default=None,
-                       help="draw the curves of these run folders to <output_dir>/curves.png and exit")
+                       help="draw the curves of these run folders to curves.png in the first and exit")
     group.add_argument("--doctor", action="store_true", help="check this machine with the other flags and exit")
     return parser
 
@@ -173,9 +173,10 @@ def check_flags(args: argparse.Namespace) -> None:
             raise UsageError(f"--{name} {getattr(args, name)} must be in 0 .. 1")
     if args.frame_share + args.blank_share > 1:
         raise UsageError(f"--frame_share {args.frame_share} and --blank_share {args.blank_share} add up to more than 1")
-    for name, low in (("max_seq_len", 2), ("vocab_size", 259 if args.tokenizer is None else 1)):
-        if getattr(args, name) < low:
-            raise UsageError(f"--{name} {getattr(args, name)} must be at least {low}")
+    trained_here = args.tokenizer is args.init_from is args.resume is None
+    for name, low in (("max_seq_len", 2), ("vocab_size", LEAST_VOCABULARY if trained_here else 1)):
+        if not low <= getattr(args, name) <= MOST_VOCABULARY:
+            raise UsageError(f"--{name} {getattr(args, name)} must be in {low} .. {MOST_VOCABULARY}")
     if not 0 < args.lr < math.inf:
         raise UsageError(f"--lr {args.lr} must be positive and finite")
     if args.weight_decay == math.inf:
@@ -264,15 +265,19 @@ def stored_flags(parser: argparse.ArgumentParser, flags: dict) -> dict:
 
 
 def read_start(path: str) -> dict:
-    """The checkpoint dict for --init_from: of a file, of a run folder's best.pt, or of a save_pretrained folder."""
+    """The checkpoint dict for --init_from: of a file, of a run folder's best.pt (see `find_checkpoint` for what stands
+    in for one that is not there), or of a save_pretrained folder."""
     folder = Path(path)
-    if folder.is_dir() and not (folder / "best.pt").is_file():
-        if not (folder / "model.safetensors").is_file():
-            raise UsageError(f"--init_from {path}: the folder has neither best.pt nor model.safetensors")
-        return WheelerTextAutoencoder.from_pretrained(path).to_checkpoint()
-    checkpoint = read_checkpoint(folder / "best.pt" if folder.is_dir() else path)
+    found = find_checkpoint(folder / "best.pt" if folder.is_dir() and not (folder / "config.json").is_file() else path)
+    if found.is_dir():
+        return WheelerTextAutoencoder.load_from_checkpoint(path if found == folder else found).to_checkpoint()
+    checkpoint = read_checkpoint(found)
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("config"), dict):
         raise UsageError(f"--init_from {path}: it is not a checkpoint of this project")
+    try:
+        WheelerConfig(**checkpoint["config"])
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"--init_from {path}: its config is damaged ({error})") from None
     return checkpoint
 
 
@@ -280,7 +285,7 @@ def parse(argv: list[str] | None, say=print) -> tuple[argparse.Namespace, dict |
     """Flags, and the checkpoint to resume or start from: its flags or sizes are the defaults, those typed win."""
     parser = build_parser()
     args, checkpoint = parser.parse_args(argv), None
-    if args.plot or args.doctor and args.resume is None:
+    if args.plot:
         pass
     elif args.resume is not None:
         if args.init_from is not None:
@@ -530,6 +535,9 @@ def train(args: argparse.Namespace, checkpoint: dict | None, ranks: Ranks, lock:
 
     # -- the dynamics in training: straight-through gradient, frames drawn to their attractors, ticks annealed
     attractor_rows, distance = round(args.attractor_share * frame_rows), []
+    if args.attractor_share and not attractor_rows:
+        raise UsageError(f"--attractor_share {args.attractor_share} of {frame_rows} rows decoded from the frame is "
+                         "less than one row: a larger --batch_size or --frame_share helps")
 
     def through_dynamics(frames: torch.Tensor) -> torch.Tensor:
         from wheeler_torch import relaxed, through
@@ -545,14 +553,12 @@ def train(args: argparse.Namespace, checkpoint: dict | None, ranks: Ranks, lock:
         distance[:] = [F.mse_loss(frame, final.detach())]
         return torch.cat([final, frames[attractor_rows:]])
 
-    dynamics = through_dynamics if attractor_rows else None
-
     # -- the rows of this process; weights that make means over its rows means over all
     attractor_rows_of_all = attractor_rows
     own_frame_rows, attractor_rows = ranks.share(frame_rows), ranks.share(attractor_rows)
     own_blank_rows = ranks.share(args.batch_size) - ranks.share(args.batch_size - blank_rows)
     attractor_weight = ranks.count * attractor_rows / max(1, attractor_rows_of_all)
-    dynamics = torch.compiler.disable(dynamics) if attractor_rows else None
+    dynamics = torch.compiler.disable(through_dynamics) if attractor_rows else None
 
     # -- loop
     stop = StopSignal(quiet=not ranks.main, echo=5 if ranks.count > 1 else 0)
@@ -681,7 +687,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         args, checkpoint = parse(argv, print if ranks.main else lambda *words: None)
         if args.plot:
-            plot(args.plot, Path(args.output_dir) / "curves.png")
+            plot(args.plot, Path(args.plot[0]) / "curves.png")
             return 0
         if args.doctor:
             from doctor import report

@@ -199,7 +199,7 @@ def frame_bits(height: int, width: int, redundant: bool = False) -> float:
     """Bits that a frame holds, the mean over 8 random numbers; single frames differ by a few bits. redundant: the most
     that tiles hold, without any redundancy left."""
     if redundant:
-        return 8.0 * max(0, height // TILE * (width // TILE) - HEADERS - 2)
+        return 8.0 * max(0, tile_count(height, width) - HEADERS - 2)
     rng = random.Random(0)
     numbers = [rng.getrandbits(number_bits(height, width)) for _ in range(8)]
     return sum(frame_from_number(number, height, width)[1].spent() for number in numbers) / 8
@@ -247,6 +247,15 @@ def _tiles(frame: np.ndarray) -> np.ndarray:
     return rearrange(frame, "(h p) (w q) -> (h w) (p q)", p=TILE, q=TILE)
 
 
+def tile_count(height: int, width: int) -> int:
+    """Tiles of a redundant frame. ValueError where such a frame cannot be made."""
+    count = height // TILE * (width // TILE)
+    if height % TILE or width % TILE or not HEADERS + 3 <= count <= HEADERS + 255:
+        raise ValueError(f"a redundant frame is made of {HEADERS + 3} to {HEADERS + 255} tiles of {TILE} x {TILE} "
+                         f"cells, {height} x {width} cells are not")
+    return count
+
+
 def _headers(count: int) -> list[int]:
     return [i * count // HEADERS for i in range(HEADERS)]
 
@@ -254,10 +263,10 @@ def _headers(count: int) -> list[int]:
 def frame_from_bytes(payload: bytes, height: int, width: int) -> np.ndarray | None:
     """A frame of tiles that holds 1 or more bytes, with a checksum of two and all other tiles as Reed-Solomon
     redundancy; None if the payload is too long: more than H/8 * W/8 - 5 bytes."""
-    count = height // TILE * (width // TILE)
+    count = tile_count(height, width)
     data = payload + zlib.crc32(payload).to_bytes(4, "little")[:2]
     spare = count - HEADERS - len(data)
-    if height % TILE or width % TILE or count - HEADERS > 255 or spare < 0:
+    if spare < 0:
         return None
     word = list(reedsolo.RSCodec(spare, nsize=count - HEADERS).encode(data)) if spare else list(data)
     for place in _headers(count):
@@ -271,9 +280,9 @@ def bytes_from_frame(frame: np.ndarray) -> bytes | None:
     Each tile is the code word that it correlates with most; cells count by their value, so 0 is an erasure. Tiles whose
     first and second choice are close are given to the Reed-Solomon decoder as erasures, more and more of them until the
     checksum agrees (generalised minimum distance decoding, Forney 1966)."""
-    height, width = frame.shape
-    count = height // TILE * (width // TILE)
-    if height % TILE or width % TILE or not HEADERS + 3 <= count <= 255 + HEADERS:
+    try:
+        count = tile_count(*frame.shape)
+    except ValueError:
         return None
     tiles, book = _tiles(np.asarray(frame, dtype=np.float32)), tile_codebook()
     fence = (book == book[0]).all(0)                                          # cells that all code words share

@@ -587,8 +587,10 @@ def main(argv=None):
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("frame", nargs="?", help=".npy file, float array (H, W) or (B, H, W) in [-1, 1]")
     parser.add_argument("--random", type=int, metavar="SEED", help="run a uniform random 64x64 frame instead of a file")
-    parser.add_argument("--max-ticks", type=int, default=1000, help="give up as CHAOTIC after this many (default 1000)")
-    parser.add_argument("--tie-break", default="min", help="what a flat cell does: min, max or none (default min)")
+    parser.add_argument("--max_ticks", "--max-ticks", type=int, default=1000,
+                        help="give up as CHAOTIC after this many (default 1000)")
+    parser.add_argument("--tie_break", "--tie-break", default="min",
+                        help="what a flat cell does: min, max or none (default min)")
     parser.add_argument("--out", help="write the final frame(s) to this .npy file")
     parser.add_argument("--gif", help="write an animation of the trajectory (one frame only)")
     parser.add_argument("--strip", help="write a strip of frames, input to attractor, as PNG")
@@ -613,7 +615,7 @@ def main(argv=None):
             trajectory.save_gif(args.gif)
         if args.strip:
             trajectory.strip().save(args.strip)
-    except (OSError, ValueError) as error:
+    except (OSError, EOFError, ValueError) as error:
         print(f"{Path(sys.argv[0]).name}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     for one in trajectory if trajectory.batch else [trajectory]:

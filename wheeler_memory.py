@@ -223,11 +223,13 @@ class WheelerMemory:
             file = folder / Path(manifest["signs"]).name
             # an empty array cannot be mapped
             memory._signs = np.load(file, mmap_mode="r" if memory.entries else None, allow_pickle=False)
-        except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+            memory._row = {entry["key"]: row for row, entry in enumerate(memory.entries)}
+            if memory._signs.dtype != np.uint64:
+                raise TypeError(f"signs of dtype {memory._signs.dtype}, wanted uint64")
+        except (OSError, EOFError, KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"{folder} holds no readable memory store: {error!r}") from error
         if memory._signs.shape != (len(memory.entries), -(-manifest["width"] * manifest["height"] // 64)):
             raise ValueError(f"{folder}: {len(memory.entries)} entries but signs of shape {memory._signs.shape}")
-        memory._row = {entry["key"]: row for row, entry in enumerate(memory.entries)}
         return memory
 
     def export_public(self, folder, chunk="default"):
@@ -274,7 +276,7 @@ class WheelerMemory:
                     "ticks": int(item.get("convergence_ticks", 0)), "timestamp": item.get("timestamp", time.time()),
                     "metadata": item.get("metadata") or {},
                 })  # fmt: skip
-        except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
+        except (OSError, EOFError, KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"{file}: {error}") from error
         if entries:
             signs = pack(np.stack(frames))

@@ -301,6 +301,32 @@ def test_a_subject_knows_its_paths(subject, files):
     assert packed.identity()["weights"] == mine["weights"] and packed.identity()["step"] is None
 
 
+def test_overlap_says_where_it_could_not_look(subject, files, monkeypatch, capsys):
+    monkeypatch.setattr(subject, "flags", {})                                 # a packed model does not say
+    assert not evaluate.check_overlap(subject)["checked"]
+    assert "the checkpoint does not say what it was trained on" in capsys.readouterr().out
+    monkeypatch.setattr(subject, "flags", {"dataset": str(files), "init_from": "old.pt"})
+    assert not evaluate.check_overlap(subject)["checked"]
+    assert "does not say all that it was trained on" in capsys.readouterr().out
+    monkeypatch.setattr(subject, "flags", {"dataset": str(files)})
+    assert evaluate.check_overlap(subject)["checked"]
+    monkeypatch.setattr(evaluate, "MOST_TRAINING_TEXTS", 4)
+    assert len(evaluate.first_texts(str(files), "text")) == 4
+    assert "take the first 4 of the" in capsys.readouterr().out
+
+
+def test_beginnings_of_the_same_stories_do_not_count_twice(subject):
+    result = evaluate.text(subject, ["beginnings"], ["grid"], num_samples=5, output_dir="figures")
+    row = result["texts"]["beginnings/grid"]
+    stories = max(r["n"] for name, r in result["by_length"].items())
+    assert row["n"] >= stories
+    assert row["interval"] == wilson_interval(round(row["exact_match"] * stories), stories)
+
+
+def test_no_texts_of_a_kind_is_said(subject, capsys):
+    assert len(subject.rows([])) == 0 and evaluate.text(subject, ["random"], ["grid"], num_samples=2)["texts"]
+
+
 def run(files, *flags):
     return evaluate.main(["--dataset", str(files), "--cache_dir", str(files / "cache"), "--device", "cpu",
                           "--checkpoint", str(files / "best.pt"), "--output_dir", str(files / "figures"), *flags])
@@ -352,6 +378,12 @@ def results(files, tmp_path_factory):
     line["options"]["text.num_samples"], line["identity"] = 11, identity
     (folder / "n").write_text(json.dumps(line))
     return folder
+
+
+def test_rows_inside_of_rows_are_figures_too():
+    inner = {"exact_match": 0.5, "interval": (0, 1)}
+    row = {"recall_at_1": 1.0, "interval": (0, 1), "exact_decode": inner}
+    assert evaluate.figures({"a": {"b": row}}) == {"a/b": row, "a/b/exact_decode": inner}
 
 
 def test_compare_prints_results_side_by_side(results, capsys):

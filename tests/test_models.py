@@ -243,8 +243,15 @@ def test_every_constructor_argument_has_an_effect():
     dropping = WheelerTextAutoencoder(WheelerConfig(**TINY, dropout=0.5)).train()
     assert not torch.allclose(dropping(ids)[0], dropping(ids)[0])
     assert torch.allclose(dropping.eval()(ids)[0], outputs["base"], atol=1e-5)
-    for name, value in dict(bos_token_id=9, eos_token_id=8, pad_token_id=7).items():
-        assert getattr(WheelerConfig(**TINY | {name: value}), name) == value
+    torch.manual_seed(0)
+    other = WheelerTextAutoencoder(WheelerConfig(**TINY, bos_token_id=9))
+    assert not torch.allclose(outputs["base"], other(ids)[0])
+    torch.manual_seed(0)
+    base = WheelerTextAutoencoder(WheelerConfig(**TINY)).eval()
+    row, = base.decode(base.encode(ids[:1]), return_ids=True, end_token_id=0)
+    torch.manual_seed(0)
+    ends = WheelerTextAutoencoder(WheelerConfig(**TINY, eos_token_id=row[2])).eval()
+    assert ends.decode(ends.encode(ids[:1]), return_ids=True) == [row[: row.index(row[2])]]
 
 
 def test_patch_size_is_the_largest_with_a_patch_for_every_token():
@@ -324,7 +331,7 @@ def test_tile_frames_are_fixed_points_and_are_read_through_noise(tiled):
     from wheeler_torch import settle
 
     ids = random_ids(6, 16)
-    frame = tiled.get_grid_as_image(tiled.encode(ids)).detach()
+    frame = tiled.get_grid_as_image(tiled.encode(ids))
     assert frame.shape == (6, 32, 32) and set(frame.unique().tolist()) == {-1.0, 1.0}
     noisy = (frame + 0.9 * (2 * torch.rand(frame.shape, generator=torch.Generator().manual_seed(0)) - 1)).clamp(-1, 1)
     after, ticks, _ = settle(torch.cat([frame, noisy]))
@@ -393,7 +400,9 @@ def test_bad_checkpoints_are_clear_errors(model, tmp_path):
     with pytest.raises(ValueError, match="not a Wheeler checkpoint"):
         load(tmp_path / "foreign.pt")
     good = model.to_checkpoint()
-    for name, value, message in (("format_version", 99, "format version 99"), ("config", {"depth": 3}, "depth"),
+    for name, value, message in (("format_version", 99, "format version 99"),
+                                 ("format_version", torch.ones(2), "format version tensor"),
+                                 ("config", {"depth": 3}, "depth"),
                                  ("config", good["config"] | {"d_model": 128}, "does not fit")):
         torch.save(good | {name: value}, tmp_path / "bad.pt")
         with pytest.raises(ValueError, match=message):
@@ -437,7 +446,7 @@ def test_long_text_is_cut_aloud(model):
 
 
 @pytest.mark.parametrize("bad, message", [
-    ([], "at least one"), (3, "encode takes"), (None, "encode takes"), (["a", 3], "int"), ("\ud800", "Unicode"),
+    ([], "at least one"), (3, "wanted a str"), (None, "wanted a str"), (["a", 3], "int"), ("\ud800", "Unicode"),
     (torch.zeros(1, 4), "dtype"), (torch.zeros(4, dtype=torch.long), "shape"),
     (torch.zeros(1, 17, dtype=torch.long), "17"), (torch.full((1, 4), 320), "320"),
     (torch.full((1, 4), -1), "-1"), (torch.zeros(0, 4, dtype=torch.long), "shape"),
@@ -445,6 +454,26 @@ def test_long_text_is_cut_aloud(model):
 def test_bad_texts(model, bad, message):
     with pytest.raises(ValueError, match=message):
         model.encode(bad)
+    if not isinstance(bad, torch.Tensor):
+        with pytest.raises(ValueError, match=message):
+            model.encode_frame(bad)
+
+
+def test_temperatures_at_the_ends_of_their_range(model):
+    grid = model.encode("A red hat")
+    assert model.decode(grid, temperature=1e-40) == model.decode(grid) == "A red hat"
+    with pytest.raises(ValueError, match="temperature = nan"):
+        model.decode(grid, temperature=float("nan"))
+
+
+def test_pictures_need_no_detach(model):
+    assert model.get_grid_as_image(model.encode("A red hat")).numpy().shape == (1, 16, 16)
+    assert not model.set_grid_from_image(torch.zeros(16, 16)).requires_grad
+
+
+def test_config_knows_how_many_tokens_tiles_can_show():
+    assert WheelerConfig(frame_code="tiles", max_seq_len=64, vocab_size=12_846).frame_holds_code
+    assert not WheelerConfig(frame_code="tiles", max_seq_len=64, vocab_size=12_847).frame_holds_code
 
 
 def test_bad_masks(model):

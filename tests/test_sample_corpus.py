@@ -136,3 +136,8 @@ def test_the_hero_keeps_one_gender(train):
 def test_command_line(capsys):
     sample_corpus.main(["--split", "validation", "-n", "2"])
     assert capsys.readouterr().out == "\n\n".join(stories("validation", 2)) + "\n"
+
+
+def test_a_negative_count_is_one_line(capsys):
+    assert sample_corpus.main(["-n", "-1"]) == 2
+    assert capsys.readouterr().err == "sample_corpus.py: n must not be negative, but is -1\n"

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from conftest import TINY
 
 import train
-from models import WheelerTextAutoencoder
+from models import SHIPPED, WheelerTextAutoencoder
 from sample_corpus import stories
 from tokenizer import train_tokenizer
 
@@ -420,7 +420,8 @@ def test_fp16_leaves_out_steps_that_overflow(run, monkeypatch):
     (f"--seed {2**63}", f"--seed {2**63}"), ("--dropout 1", "dropout = 1.0"), ("--max_seq_len 1", "--max_seq_len 1"),
     ("--random_text_share nan", "--random_text_share nan"), ("--eval_every 0", "--eval_every 0"),
     ("--max_train_samples 0", "--max_train_samples 0"), ("--fp16 --bf16", "--fp16 and --bf16"),
-    ("--vocab_size 258", "--vocab_size 258 must be at least 259"), ("--patch_size 3", "patch_size = 3"),
+    ("--vocab_size 258", "--vocab_size 258 must be in 259 .. 1048576"),
+    ("--vocab_size 99999999999999999999999", "must be in 259 .. 1048576"), ("--patch_size 3", "patch_size = 3"),
     ("--num_heads 7", "num_heads = 7"), ("--device nonsense", "--device nonsense"), ("--num_workers -1", "-1"),
     ("--output_dir /dev/null/x", "--output_dir /dev/null/x"), ("--cache_dir /dev/null/x", "--cache_dir /dev/null/x"),
     ("--tokenizer /dev/null/x", "--tokenizer /dev/null/x"), ("--plot nowhere", "--plot nowhere"),
@@ -500,8 +501,8 @@ def test_plot(run):
     run(out="b")
     with open("a/metrics.jsonl", "a") as file:
         file.write('{"step": 5, "lo')                                         # as a crash leaves it
-    assert train.main("--plot a b --output_dir pictures".split()) == 0
-    assert Path("pictures/curves.png").read_bytes().startswith(b"\x89PNG")
+    assert train.main("--plot a b".split()) == 0
+    assert Path("a/curves.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_metrics_after_a_resume_replace_the_lost_ones(tmp_path):
@@ -603,14 +604,50 @@ def test_init_from_starts_a_new_run_from_weights(run, shared, tmp_path):
     assert resume("a/last.pt --max_steps 2") == 0
 
 
+def test_init_from_takes_the_model_that_comes_with_the_project(run, monkeypatch):
+    """It is a folder of shards, and stands in for a best.pt that is not there."""
+    run()
+    monkeypatch.setattr("models.SHARD_SIZE", "200KB")
+    model = WheelerTextAutoencoder.load_from_checkpoint("run/last.pt")
+    model.save_pretrained(Path("kept") / SHIPPED)
+    assert not (Path("kept") / SHIPPED / "model.safetensors").exists()
+    for source in ("kept/best.pt", "kept", f"kept/{SHIPPED}"):
+        _, checkpoint = train.parse(["--init_from", source])
+        assert checkpoint["model"].keys() == model.state_dict().keys() and checkpoint["tokenizer"]
+        assert all(torch.equal(weight, model.state_dict()[key]) for key, weight in checkpoint["model"].items())
+
+
+def test_small_vocabularies_go_on(run):
+    """What no tokenizer would be trained for: 259 is the least for one that is trained here."""
+    run()
+    checkpoint = load("run/last.pt")
+    checkpoint["config"]["vocab_size"] = 40
+    torch.save(checkpoint, "small.pt")
+    assert train.parse(["--init_from", "small.pt"])[0].vocab_size == 40
+    with pytest.raises(train.UsageError, match="--vocab_size 40 must be in 259 .. 1048576"):
+        train.parse(["--vocab_size", "40"])
+
+
+def test_no_rows_for_the_dynamics_is_said(run, capsys):
+    assert run("--attractor_share 0.1") == 2
+    assert "--attractor_share 0.1 of 3 rows decoded from the frame is less than one row" in capsys.readouterr().err
+
+
 def test_init_from_names_what_does_not_fit(run, capsys):
     run()
     Path("empty").mkdir()
     Path("text.pt").write_text("hello")
+    odd = load("run/last.pt")
+    odd["config"]["grid_size"] = "x"
+    torch.save(odd, "odd.pt")
+    WheelerTextAutoencoder.load_from_checkpoint("run/last.pt").save_pretrained("folder")
+    Path("folder/tokenizer.json").write_text("{}")
     capsys.readouterr()
     for flags, message in (("--init_from none.pt", "no checkpoint at none.pt"),
-                           ("--init_from empty", "neither best.pt"),
+                           ("--init_from empty", "no checkpoint at empty/best.pt"),
                            ("--init_from text.pt", "not a readable checkpoint"),
+                           ("--init_from odd.pt", "its config is damaged (grid_size = 'x' must be int"),
+                           ("--init_from folder", "folder is not a readable model"),
                            ("--init_from run/last.pt --d_model 128", "--d_model 128 does not fit --init_from"),
                            ("--init_from run/last.pt --tokenizer x", "--tokenizer x does not fit"),
                            ("--init_from run/last.pt --resume run/last.pt", "exclude each other")):

@@ -17,6 +17,7 @@ from wheeler_code import (
     _cumulative,
     bytes_from_frame,
     fence_line,
+    frame_bits,
     frame_from_bytes,
     frame_from_number,
     number_bits,
@@ -238,7 +239,18 @@ def test_bytes_come_back_through_flips_and_erasures():
         side = round(64 * erased**0.5)
         hole[5 : 5 + side, 9 : 9 + side] = 0
         assert bytes_from_frame(hole) == payload
-    assert frame_from_bytes(bytes(60), 64, 64) is None and frame_from_bytes(b"a", 12, 64) is None
+    assert frame_from_bytes(bytes(60), 64, 64) is None
+
+
+@pytest.mark.parametrize("side", [12, 16, 36, 136])                           # no whole tiles, too few, none, too many
+def test_sizes_without_redundant_frames_are_named(side):
+    for function in (lambda: frame_from_bytes(b"a", side, side), lambda: frame_bits(side, side, redundant=True)):
+        with pytest.raises(ValueError, match=f"6 to 258 tiles of 8 x 8 cells, {side} x {side} cells are not"):
+            function()
+
+
+def test_frames_without_bytes_are_noticed():
+    rng = np.random.default_rng(0)
     assert bytes_from_frame(rng.choice([-1.0, 1.0], (64, 64))) is None
     assert bytes_from_frame(np.zeros((64, 64))) is None and bytes_from_frame(np.ones((12, 12))) is None
 

@@ -94,6 +94,27 @@ def test_save_load_and_go_on(tmp_path):
     assert len(WheelerMemory.load(tmp_path / "empty")) == 0
 
 
+def test_damaged_stores_are_named(tmp_path):
+    memory, _ = filled()
+    memory.save(tmp_path)
+    signs, manifest = next(tmp_path.glob("signs-*.npy")), tmp_path / "manifest.json"
+    whole, text = signs.read_bytes(), manifest.read_text()
+    for name, content in ((signs, b""), (signs, whole[:100]), (manifest, b"[]"),
+                          (manifest, text.replace('"key"', '"kee"').encode())):
+        name.write_bytes(content)
+        with pytest.raises(ValueError):
+            WheelerMemory.load(tmp_path)
+        signs.write_bytes(whole)
+        manifest.write_text(text)
+    np.save(signs, np.load(signs).astype(np.float64))
+    with pytest.raises(ValueError, match="dtype float64"):
+        WheelerMemory.load(tmp_path)
+    memory.export_public(tmp_path / "public")
+    next((tmp_path / "public").rglob("attractors/*.npy")).write_bytes(b"")
+    with pytest.raises(ValueError, match="attractors"):
+        WheelerMemory(5, 4).import_public(tmp_path / "public")
+
+
 class Crash(BaseException):
     pass
 
