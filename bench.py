@@ -408,7 +408,7 @@ def _precision(args):
     """(device, dtype, function that gives the autocast context) of the flags."""
     import torch
 
-    from evaluate import check_device
+    from metrics import check_device
 
     device = check_device(None if args.device == "auto" else args.device)
     dtype = torch.float16 if args.fp16 else torch.bfloat16 if args.bf16 else torch.float32
@@ -443,10 +443,6 @@ def measure_step(name, config, rows, args, threads, with_rate=True):
         matmul = matmul_gflop_per_s(device, dtype)
         out |= rates(flop, rows, config.max_seq_len, seconds, matmul) | {"matmul_gflop_per_s": matmul}
     return out
-
-
-LABELS = {"ours": "this project", "random": "this project, random start", "cells": "torch.nn.Transformer over cells",
-          "bart": "Hugging Face BART", "t5": "Hugging Face T5"}
 
 
 def _networks(args):
@@ -485,6 +481,8 @@ def step(args):
     """A training step of ours (half the rows from the frame) and of the peers, each in a process of its own."""
     import torch
 
+    from peers import LABELS
+
     config, rows = config_of(args), args.batch_size or 2
     device, dtype, _ = _precision(args)
     everywhere = sorted({1, torch.get_num_threads()}) if device.type == "cpu" else [torch.get_num_threads()]
@@ -521,6 +519,8 @@ def _built(name, config, device):
 @section
 def encode(args):
     """Text to latents, batch 1 and 64, ours and the peers."""
+    from peers import LABELS
+
     config, (device, _, autocast) = config_of(args), _precision(args)
     out, lines = {}, [("encode", "batch", "first s", "s", "texts/s", "time, ours = 1")]
     for name in _networks(args):
@@ -543,6 +543,8 @@ def decode(args):
     """Latents to text, greedy: ours with the key/value cache and without (the same tokens both times), and the peers.
     torch.nn.TransformerDecoder has no cache, so the straightforward peer is measured at batch 1 only."""
     config, (device, _, autocast) = config_of(args), _precision(args)
+    from peers import LABELS
+
     out, tokens = {}, config.max_seq_len
     lines = [(f"{tokens} tokens", "batch", "cache", "first s", "s", "tokens/s", "time, ours = 1")]
     for name in _networks(args):
@@ -578,8 +580,10 @@ AXES = {"max_seq_len": (64, 128, 256, 512), "grid_size": (16, 32, 64, 128), "bat
 @section
 def growth(args, axes=AXES):
     """Seconds and peak memory of a training step as one of text length, grid size and batch size varies, the others at
-    256 tokens, grid 64, batch 2 (or what the flags say). A competitor whose step took more than --point_limit seconds
-    is not measured at the sizes beyond."""
+    256 tokens, grid 64, batch 2 (or what the flags say); on a CPU one thread, seconds of the processor. A competitor
+    whose step took more than --point_limit seconds is not measured at the sizes beyond."""
+    from peers import LABELS, growth_figure
+
     out, lines = {}, [("training step", "varies", "at", "s", "peak GiB", "of these the model's", "GFLOP a text")]
     for axis, values in axes.items():
         for name in _networks(args):
@@ -608,60 +612,11 @@ def growth(args, axes=AXES):
             print(f"{key} x {last['at'] / first['at']:.0f}: seconds x {last['s_step'] / first['s_step']:.1f}" +
                   (f", memory above the libraries x {own[1] / own[0]:.1f}" if own[0] else ""))
     print()
-    growth_figure(out, Path(args.output_dir) / "cost_growth.png")
+    growth_figure(out, args.output_dir)
     return out
 
 
-def _figure(rows, columns, size):
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
-    for axis in axes.flat:
-        axis.grid(alpha=0.3)
-    return figure, axes
-
-
-def _write(figure, path):
-    from matplotlib import pyplot as plt
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-    say(f"wrote {path}")
-
-
-COLORS = {"ours": "C0", "random": "C9", "cells": "C1", "bart": "C2", "t5": "C3"}
-
-
-def growth_figure(result, path):
-    """Draw what `growth` returns to a PNG."""
-    varied = list(dict.fromkeys(key.split(", ")[1] for key in result))
-    figure, axes = _figure(2, len(varied), (11, 5.6))
-    units = {"max_seq_len": "text length, tokens", "grid_size": "side of the grid, cells",
-             "batch_size": "batch size, texts"}
-    for key, points in result.items():
-        name, axis = key.split(", ")
-        column, at = axes[:, varied.index(axis)], [p["at"] for p in points]
-        column[0].plot(at, [p["s_step"] for p in points], "o-", color=COLORS[name], ms=4, label=LABELS[name])
-        column[1].plot(at, [p["gib_peak"] for p in points], "o-", color=COLORS[name], ms=4)
-        column[1].set_xlabel(units[axis], fontsize=9)
-        ticks = sorted({p["at"] for k, v in result.items() if k.endswith(axis) for p in v})
-        for one in column:
-            one.set_xscale("log", base=2)
-            one.set_yscale("log")
-            one.set_xticks(ticks, ticks)
-    axes[0, 0].set_ylabel("seconds of a training step", fontsize=9)
-    axes[1, 0].set_ylabel("peak memory of the process, GiB", fontsize=9)
-    axes[0, 0].legend(fontsize=8)
-    _write(figure, path)
-
-
 # ---- time to quality ------------------------------------------------------------------------------------------------
-
-LEVELS = (0.9, 0.99)
 
 
 @section
@@ -669,7 +624,7 @@ def quality(args):
     """Seconds until unseen texts come back: every competitor at every rate is trained for --limit seconds (peers.race).
     Runs gather in the file --results, one by one; the table and the figure show all that are there."""
     from data import build_dataset, get_tokenizer, load_texts
-    from peers import race
+    from peers import quality_figure, quality_tables, race, stored_runs
     from tokenizer import vocabulary_size
 
     sizes = {"grid_size": 32, "d_model": 128, "max_seq_len": 64}
@@ -691,7 +646,7 @@ def quality(args):
     chosen = full[np.linspace(0, len(full) - 1, min(args.eval_samples, len(full))).astype(int)].tolist()
     settings = {"data": data.content, "unseen": unseen.content, "texts": len(chosen), "config": vars(config),
                 "batch_size": batch_size, "device": str(device), "dtype": str(dtype), "seed": args.seed}
-    stored = _stored(path)
+    stored = stored_runs(path)
     if stored and stored["settings"] != settings:
         different = [key for key in settings if stored["settings"].get(key) != settings[key]]
         raise ValueError(f"--results {path} holds runs with another {', '.join(different)}: name another file")
@@ -712,114 +667,11 @@ def quality(args):
                  keep=keep, **shares)
     if not stored["runs"]:
         raise ValueError(f"--results {path} holds no runs to draw")
-    summary = quality_table(stored["runs"])
-    quality_figure(stored["runs"], Path(args.output_dir) / "time_to_quality.png")
+    summary, shown = quality_tables(stored["runs"])
+    for one in shown:
+        print(one) if isinstance(one, str) else table(one)
+    quality_figure(stored["runs"], args.output_dir)
     return {"settings": settings, "summary": summary, "runs": stored["runs"]}
-
-
-def _stored(path):
-    """What an earlier `quality` left at `path`, None where there is nothing."""
-    if not path.exists():
-        return None
-    try:
-        stored = json.loads(path.read_text())
-        assert {"settings", "runs"} <= stored.keys()
-    except (ValueError, AttributeError, AssertionError):
-        raise ValueError(f"--results {path} is not a file of this section") from None
-    return stored
-
-
-def best_runs(runs, task):
-    """{name: its run with the best end}: most texts exact, then fewest bits a token."""
-    best = {}
-    for run in runs.values():
-        end = lambda r: (-r["curve"][-1].get("exact_match", 0), r["curve"][-1]["bits_per_token"])
-        if run["task"] == task and (run["name"] not in best or end(run) < end(best[run["name"]])):
-            best[run["name"]] = run
-    return best
-
-
-def quality_table(runs):
-    """Print the tables of `quality`; returns {label: {...}} with seconds (None: not reached) and ratios to ours."""
-    from peers import first_reading
-
-    summary, best = {}, best_runs(runs, "copy")
-    at = lambda run, level: run and first_reading(run["curve"], "exact_match", level)
-    ours = [at(best.get("ours"), level) for level in LEVELS]
-    lines = [("copying, unseen texts", "rate", "steps", "exact at first", "at last",
-              *(f"{level:.0%} exact after, s" for level in LEVELS),
-              *(f"time to {level:.0%}, ours = 1" for level in LEVELS), "bits a token")]
-    for run in (r for r in runs.values() if r["task"] == "copy"):
-        reached, spent = [at(run, level) for level in LEVELS], run["curve"][-1]["seconds"]
-        top = max(row["exact_match"] for row in run["curve"])
-        ratio = [mine and (row["seconds"] if row else spent) / mine["seconds"] for row, mine in zip(reached, ours)]
-        seconds = [row and row["seconds"] for row in reached]
-        summary[f"{run['name']}, lr {run['lr']:g}"] = {
-            "seconds_to_90": seconds[0], "seconds_to_99": seconds[1], "limit": spent, "best_exact_match": top,
-            "ratio_90": ratio[0], "ratio_99": ratio[1], "lower_bound": [row is None for row in reached]}
-        lines.append((
-            LABELS[run["name"]], f"{run['lr']:g}", run["steps"], f"{run['curve'][0]['exact_match']:.1%}",
-            f"{run['curve'][-1]['exact_match']:.1%}",
-            *(f"{row['seconds']:.2f} (step {row['step']})" if row else f"not within {spent:.0f} (best {top:.1%})"
-              for row in reached),
-            *("" if r is None else f"{'' if row else '>= '}{r:.3g}" for r, row in zip(ratio, reached)),
-            f"{run['curve'][-1]['bits_per_token']:.2f}"))
-    if len(lines) > 1:
-        table(lines)
-    for run in best.values():
-        frame = [row["frame_exact_match"] for row in run["curve"] if "frame_exact_match" in row]
-        if frame:
-            print(f"{LABELS[run['name']]}, from the frame alone: {frame[0]:.1%} exact at first, {frame[-1]:.1%} at "
-                  f"last, lowest {min(frame):.1%}")
-    if ours[0] and ours[0]["step"] == 0:
-        print("ours starts as a copy: it has nothing to learn here, and its seconds are those of making the weights\n")
-    best = best_runs(runs, "language")
-    lines = [("as a language model, unseen texts", "best rate", "steps", "s", "bits a token at last",
-              "seconds of ours to the same bits", "time, ours = 1")]
-    for name, run in best.items():
-        bits = min(row["bits_per_token"] for row in run["curve"])
-        needed, mine = (r and first_reading(r["curve"], "bits_per_token", bits) for r in (run, best.get("ours")))
-        needed, mine = needed["seconds"], mine and mine["seconds"]
-        summary[f"language, {name}"] = {"bits": bits, "seconds": needed, "seconds_ours": mine,
-                                        "ratio": mine and needed / mine}
-        lines.append((LABELS[name], f"{run['lr']:g}", run["steps"], f"{needed:.0f}", f"{bits:.2f}",
-                      f"{mine:.0f}" if mine else "not reached", f"{needed / mine:.2g}" if mine else ""))
-    if len(lines) > 1:
-        table(lines)
-    return summary
-
-
-def quality_figure(runs, path):
-    """Draw what `quality` gathered to a PNG: exact match and bits a token of copying, bits as a language model."""
-    panels = [panel for panel in (
-        ("copy", "exact_match", "unseen texts, free-running greedy exact match"),
-        ("copy", "bits_per_token", "the same, bits a token, teacher-forced"),
-        ("language", "bits_per_token", "from nothing, bits a token (language model)"))
-        if any(run["task"] == panel[0] for run in runs.values())]
-    figure, axes = _figure(1, len(panels), (4.6 * len(panels), 4.6))
-    for axis, (task, key, title) in zip(axes[0], panels):
-        best = best_runs(runs, task)
-        for run in (r for r in runs.values() if r["task"] == task):
-            first = best[run["name"]] is run
-            axis.plot([row["seconds"] for row in run["curve"]], [row[key] for row in run["curve"]], marker=".", ms=5,
-                      color=COLORS[run["name"]], ls="-" if first else ":", lw=1.6 if first else 1,
-                      label=f"{LABELS[run['name']]}, rate {run['lr']:g}")
-        axis.set_title(title, fontsize=10)
-        axis.set_xlabel("seconds of training, weights made at 0", fontsize=9)
-        axis.set_xlim(left=0)
-        if key == "exact_match":
-            for run in (r for r in best.values() if "frame_exact_match" in r["curve"][0]):
-                axis.plot([row["seconds"] for row in run["curve"]], [row["frame_exact_match"] for row in run["curve"]],
-                          "--", color=COLORS[run["name"]], lw=1, marker=".", ms=5,
-                          label=f"{LABELS[run['name']]}, from the frame alone")
-            for level in LEVELS:
-                axis.axhline(level, color="gray", lw=0.7, ls="--")
-            axis.set_ylim(-0.03, 1.05)
-        else:
-            axis.set_ylim(bottom=-0.3)
-    labels = {label: handle for axis in axes[0] for handle, label in zip(*axis.get_legend_handles_labels())}
-    figure.legend(labels.values(), labels.keys(), loc="outside lower center", ncols=len(panels), fontsize=8)
-    _write(figure, path)
 
 
 # ---- structure of frames --------------------------------------------------------------------------------------------

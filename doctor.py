@@ -432,7 +432,7 @@ def count_texts(args: argparse.Namespace) -> int | None:
 
 def report(args: argparse.Namespace) -> int:
     """`train.py --doctor`: everything about this machine and these flags; 1 if a check failed, else 0."""
-    from evaluate import check_device as usable
+    from metrics import check_device as usable
     from models import WheelerConfig, WheelerTextAutoencoder
     from train import MODEL_FLAGS, duration, precision_of
 

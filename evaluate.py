@@ -14,395 +14,54 @@
 Paths: "grid" reads the text from the grid, "frame" from the picture alone, "attractor" from what the Wheeler dynamics
 make of the picture, "code" from the attractor code of `encode_frame`. Texts: "validation" are unseen texts of the data
 set, "beginnings" the same cut to 8, 16, ... tokens, "random" are words of these in random order, "unusual" are made-up
-names, digits, accents, emoji, code and other scripts. Exact match: share of texts whose tokens all come back,
-free-running and greedy, with a 95% Wilson interval. Token accuracy: share of reference tokens (end token counted,
-padding not) that stand at their place in the output. Teacher-forced figures say so in their name. Bits are what the
-decoder without a latent, as a language model, charges for a text. Tables, figures in <output_dir>, and one JSON object
-as the last line. Every section is a function of a `Subject` for a notebook: `text(Subject("checkpoints/best.pt"))`.
+names, digits, accents, emoji, code and other scripts. What the scores mean: metrics.py. Tables, figures in
+<output_dir>, and one JSON object as the last line. Every section is a function of a `Subject` for a notebook:
+`text(Subject("checkpoints/best.pt"))`.
 """
-
 import argparse
-import hashlib
 import importlib
 import inspect
 import json
-import math
 import sys
 import time
-from collections.abc import Iterable, Sequence
-from functools import cached_property
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from tqdm import tqdm
 
-from data import (
-    DEFAULT_DATASET,
-    DataError,
-    TokenDataset,
-    Tokens,
-    add_data_flags,
-    build_dataset,
-    fingerprint,
-    load_texts,
-    tokenize,
+from data import DataError, TokenDataset, add_data_flags
+from metrics import (
+    LENGTHS,
+    PATHS,
+    Subject,
+    beginnings,
+    closed,
+    evenly,
+    first_texts,
+    hash_frames,
+    hash_memory,
+    language_model_bits,
+    measure,
+    nearest_by_words,
+    new_figure,
+    overlap,
+    probe_texts,
+    reconstruct,
+    reconstruct_code,
+    save_figure,
+    score,
+    share,
+    teacher_forced,
+    wilson_interval,
 )
-from models import WheelerTextAutoencoder, find_checkpoint, read_checkpoint
-from tokenizer import tokenizer_to_dict
 
-PATHS = ("grid", "frame", "attractor")
 TEXTS = ("validation", "beginnings", "random", "unusual")
-LENGTHS = (8, 16, 32, 64, 128, 256)                                           # tokens: the buckets, and the beginnings
 SECTIONS = {"text": "evaluate", "lengths": "survive", "disturb": "survive", "ticks": "survive", "picture": "survive",
             "space": "probes", "recall": "probes", "geometry": "probes"}      # section, also its function -> module
-MOST_TRAINING_TEXTS = 100_000                                                 # lookups and overlap go no further
 
 
-def check_device(name: str | None) -> torch.device:
-    """The device of that name, None: a GPU if there is one. ValueError where it cannot be used."""
-    try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.zeros(1, device=device).item()
-    except Exception as error:                                                # AssertionError, NotImplementedError ...
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:100]
-        raise ValueError(f"--device {name}: it cannot be used here ({reason})") from None
-    return device
-
-
-# ---- metrics --------------------------------------------------------------------------------------------------------
-
-
-def wilson_interval(successes: int, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """95% interval (z = 1.96) of a share, in [0, 1]; Wilson 1927. n must be at least 1."""
-    if not 0 <= successes <= n or n < 1:
-        raise ValueError(f"{successes} successes in {n} tries is not a share")
-    p = successes / n
-    centre, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    scale = 1 + z * z / n                                                     # at the ends rounding must not show
-    return (centre - half) / scale if successes else 0.0, (centre + half) / scale if successes < n else 1.0
-
-
-def share(hits: Sequence[bool], name: str = "exact_match") -> dict:
-    """Share of hits under `name`, its interval and n."""
-    return {name: sum(hits) / len(hits), "interval": wilson_interval(int(sum(hits)), len(hits)), "n": len(hits)}
-
-
-def score(references: Sequence[Sequence[int]], predictions: Sequence[Sequence[int]]) -> dict:
-    """Exact match with its interval, and token accuracy over the reference tokens, of texts as token ids."""
-    exact = sum(list(r) == list(p) for r, p in zip(references, predictions, strict=True))
-    right = sum(a == b for r, p in zip(references, predictions, strict=True) for a, b in zip(r, p, strict=False))
-    return {"n": len(references), "exact_match": exact / len(references),
-            "interval": wilson_interval(exact, len(references)), "token_accuracy": right / sum(map(len, references))}
-
-
-def text_scores(references: Sequence[str], predictions: Sequence[str]) -> dict:
-    """Levenshtein distance in characters over the longer length, 0 (equal) to 1, mean over the texts; corpus BLEU,
-    0 to 100, with the signature that says how it was computed."""
-    from rapidfuzz.distance import Levenshtein
-    from sacrebleu.metrics import BLEU
-
-    bleu = BLEU(force=True)                                                   # force: no hint about tokenised input
-    pairs = zip(references, predictions, strict=True)
-    return {"edit_distance": float(np.mean([Levenshtein.normalized_distance(r, p) for r, p in pairs])),
-            "bleu": bleu.corpus_score(list(predictions), [list(references)]).score,
-            "bleu_signature": str(bleu.get_signature())}
-
-
-def measure(references: Sequence[list[int]], predictions: Sequence[list[int]], tokenizer,
-            bits: np.ndarray | None = None) -> dict:
-    """score and text_scores of token ids, and, where the texts' bits are given, `text_bits`, their mean, and
-    `bits_retained`, the same with those of texts that did not come back exactly counted as 0."""
-    say = lambda rows: [tokenizer.decode(row, skip_special_tokens=True) for row in rows]
-    result = score(references, predictions) | text_scores(say(references), say(predictions))
-    if bits is not None:
-        exact = np.array([list(r) == list(p) for r, p in zip(references, predictions, strict=True)])
-        result |= {"text_bits": float(bits.mean()), "bits_retained": float((bits * exact).mean())}
-    return result
-
-
-def collapse(frames, ticks: int | None = None):
-    """Frames (B, H, W), tensor or array, after `ticks` ticks of the Wheeler dynamics; None: their attractors."""
-    from wheeler_torch import settle  # compiles with numba: only where it is asked for
-
-    if ticks == 0:
-        return frames
-    final = settle(torch.as_tensor(frames), ticks=ticks)[0]
-    return final if isinstance(frames, torch.Tensor) else final.numpy()
-
-
-# ---- reading texts back ---------------------------------------------------------------------------------------------
-
-
-class TokenRows(Tokens):
-    """Lists of token ids in the shape of a TokenDataset. special_ids: bos, eos, pad."""
-
-    def __init__(self, rows: Sequence[Sequence[int]], special_ids: Sequence[int]):
-        self.rows, self.special_ids = [np.asarray(row, dtype=np.int64) for row in rows], special_ids
-        self.lengths = np.array([len(row) for row in self.rows])
-        self.buckets = sorted(set(self.lengths.tolist()))
-        self.vocab_size = 1 + max((int(row.max()) for row in self.rows), default=0)
-
-    def __getitem__(self, i: int) -> np.ndarray:
-        return self.rows[i]
-
-
-def evenly(count: int, n: int) -> np.ndarray:
-    """n indices from all over range(count); all of them if n is -1 or more than there are."""
-    return np.linspace(0, count - 1, count if n < 0 else min(n, count)).astype(int)
-
-
-def beginnings(data: TokenDataset, length: int, n: int) -> list[list[int]]:
-    """The first length - 1 tokens and the end token of n texts that have so many, from all over the data."""
-    long_enough = np.flatnonzero(data.lengths >= length)
-    chosen = long_enough[evenly(len(long_enough), n)]
-    return [[*data[i][: length - 1].tolist(), data.special_ids[1]] for i in chosen]
-
-
-@torch.no_grad()
-def reconstruct(model: WheelerTextAutoencoder, data: TokenDataset, indices: Sequence[int], path: str = "grid",
-                batch_size: int = 64, progress: bool = False) -> tuple[list[list[int]], list[list[int]]]:
-    """(references, predictions) of the texts `data[i]`, as token ids, closed by the end token if there is one."""
-    if path not in PATHS:
-        raise ValueError(f"path = {path!r} must be one of {', '.join(PATHS)}")
-    device, limit, eos = model.encoder.embedding.weight.device, model.config.max_seq_len, model.config.eos_token_id
-    references, predictions = [], []
-    by_length = sorted(indices, key=lambda i: int(data.lengths[i]))           # decoding stops at the longest of a batch
-    starts = range(0, len(by_length), batch_size)
-    for start in tqdm(starts, desc=f"reading the {path}", disable=not progress, leave=False):
-        rows = by_length[start : start + batch_size]
-        ids, mask = data.batch(rows)
-        grid = model.encode(ids.to(device), mask.to(device))
-        if path != "grid":
-            frame = model.get_grid_as_image(grid)
-            grid = model.set_grid_from_image(collapse(frame) if path == "attractor" else frame)
-        references += [data[i].tolist() for i in rows]
-        predictions += closed(model.decode(grid, return_ids=True), limit, eos)
-    order = np.argsort(np.argsort([int(data.lengths[i]) for i in indices], kind="stable"), kind="stable")
-    return [references[i] for i in order], [predictions[i] for i in order]
-
-
-def closed(rows: list[list[int]], limit: int, eos: int) -> list[list[int]]:
-    """Decoded rows with the end token that decode leaves out: where a row is shorter than the limit it was there."""
-    return [row + [eos] if len(row) < limit else row for row in rows]
-
-
-def reconstruct_code(code, texts: Sequence[list[int]], batch_size: int = 64) -> tuple[list[list[int]], list[bool]]:
-    """(predictions, fits) of texts written into code frames and read from these. Frames with a failing checksum give
-    what was read without its end token, which is not the text, whatever it is."""
-    frames, fits = code.write(texts)
-    order, predictions = np.argsort([len(text) for text in texts], kind="stable"), [[]] * len(texts)
-    for start in tqdm(range(0, len(order), batch_size), desc="reading the code", leave=False):
-        rows = order[start : start + batch_size]
-        for i, (ids, intact) in zip(rows, code.read(frames[rows]), strict=True):
-            predictions[i] = ids if intact or ids[-1:] != [code.config.eos_token_id] else ids[:-1]
-    return predictions, fits
-
-
-@torch.no_grad()
-def teacher_forced(model: WheelerTextAutoencoder, data: TokenDataset, indices: Sequence[int], path: str = "grid",
-                   batch_size: int = 64) -> dict:
-    """Loss (nats a token) and token accuracy when every token is predicted from the true ones before it, and from the
-    grid, the frame, its attractor or nothing (path "blank")."""
-    device = model.encoder.embedding.weight.device
-    loss = right = count = 0
-    for start in range(0, len(indices), batch_size):
-        ids, mask = (x.to(device) for x in data.batch(indices[start : start + batch_size]))
-        logits, _ = model(ids, mask, frame_rows=len(ids) if path in ("frame", "attractor") else 0,
-                          blank_rows=len(ids) if path == "blank" else 0,
-                          dynamics=collapse if path == "attractor" else None)
-        target = ids[mask]
-        loss += F.cross_entropy(logits[mask].float(), target, reduction="sum").item()
-        right += (logits[mask].argmax(-1) == target).sum().item()
-        count += len(target)
-    return {"teacher_forced_loss": loss / count, "teacher_forced_token_accuracy": right / count}
-
-
-@torch.no_grad()
-def language_model_bits(model: WheelerTextAutoencoder, data: TokenDataset, indices: Sequence[int],
-                        batch_size: int = 64) -> np.ndarray:
-    """(len(indices),) float64: bits that the decoder without a latent charges for each text, end token included."""
-    device, bits = model.encoder.embedding.weight.device, np.zeros(len(indices))
-    order = np.argsort(data.lengths[indices], kind="stable")
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-        ids, mask = (x.to(device) for x in data.batch([indices[i] for i in rows]))
-        logits, _ = model(ids, mask, blank_rows=len(ids))
-        nats = F.cross_entropy(logits.float().transpose(1, 2), ids, reduction="none") * mask
-        bits[rows] = nats.double().sum(1).cpu().numpy() / math.log(2)
-    return bits
-
-
-def probe_texts(kind: str, n: int, stories: Sequence[str], seed: int = 0) -> list[str]:
-    """n texts unlike any story: "random" draws 5 to 30 words of the stories in random order, "unusual" 3 to 12 pieces
-    that are made-up names, numbers, accented words, emoji, other scripts and code."""
-    rng = np.random.default_rng([seed, ("random", "unusual").index(kind)])
-    if kind == "random":
-        words = sorted({word for story in stories for word in (story or "").split()})
-        if not words:
-            raise ValueError("the data set has no words to draw random texts from")
-        return [" ".join(rng.choice(words, rng.integers(5, 31))) for _ in range(n)]
-
-    def name() -> str:
-        return "".join(rng.choice(list("bcdfghjklmnprstvwz")) + rng.choice(list("aeiouy"))
-                       for _ in range(rng.integers(2, 5))).title()
-
-    def accented() -> str:
-        return "".join(rng.choice(list("abcdefghiklmnoprstuvàáâãäåçèéêëìíîïñòóôõöùúûüýÿžščřłßøæ"))
-                       for _ in range(rng.integers(3, 9)))
-
-    makers = (name, accented, lambda: str(rng.integers(10 ** rng.integers(1, 7))),
-              lambda: str(rng.choice(list("😀🐉🌧🦊🍎🚀👑🐢❤🎈🧸🦄"))),
-              lambda: f"x_{rng.integers(99)} = f({name().lower()})",
-              lambda: "".join(rng.choice(list("абвгдежзиклмнопрстуф"), rng.integers(3, 7))),
-              lambda: "".join(rng.choice(list("日月山川田人口車門火水木金土"), rng.integers(1, 4))))
-    return [" ".join(makers[rng.integers(len(makers))]() for _ in range(rng.integers(3, 13))) for _ in range(n)]
-
-
-# ---- what is measured -----------------------------------------------------------------------------------------------
-
-
-class Subject:
-    """A checkpoint and the texts that it is measured on.
-
-    model; flags: those of its training ({} if the file has none); stories: the validation texts as strings; data: the
-    same as a TokenDataset; training: the training split of the data set in the same tokens. Raises ValueError and
-    FileNotFoundError that say what is wrong.
-    """
-
-    def __init__(self, checkpoint: str = "checkpoints/best.pt", dataset: str = DEFAULT_DATASET,
-                 text_column: str = "text", long_texts: str = "cut", cache_dir: str = "data/cache",
-                 device: str | None = None):
-        self.dataset, self.text_column = dataset, text_column
-        self.long_texts, self.cache_dir, self.device = long_texts, cache_dir, check_device(device)
-        found = find_checkpoint(checkpoint)                                   # may be the folder of a packed model
-        self.model = WheelerTextAutoencoder.load_from_checkpoint(checkpoint, self.device)
-        if self.model.tokenizer is None:
-            raise ValueError(f"--checkpoint {checkpoint}: it has no tokenizer")
-        self.checkpoint = str(found)
-        self.training_state = {} if found.is_dir() else read_checkpoint(found).get("training") or {}
-        self.flags = self.training_state.get("flags", {})
-        self.stories = load_texts(dataset, "validation", text_column)
-        self.data = self._dataset(self.stories)
-
-    def _dataset(self, texts: Sequence[str]) -> TokenDataset:
-        return build_dataset(texts, self.model.tokenizer, self.model.config.max_seq_len, self.cache_dir,
-                             self.long_texts)
-
-    def tokens(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of texts, each cut to max_seq_len and closed by the end token; empty texts are left out."""
-        return [ids.tolist() for ids, _ in tokenize(texts, self.model.tokenizer, self.model.config.max_seq_len, "cut")]
-
-    @cached_property
-    def training_stories(self) -> list[str]:
-        """The training texts of the data set, the first 100,000 at most."""
-        return first_texts(self.dataset, self.text_column)
-
-    @cached_property
-    def training(self) -> TokenDataset:
-        return self._dataset(self.training_stories)
-
-    @property
-    def has_attractor_path(self) -> bool:
-        return self.flags.get("attractor_share", 0) > 0
-
-    @property
-    def has_code(self) -> bool:
-        side = self.model.config.grid_size
-        return side >= 4
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """The paths that were trained, and the code frame."""
-        return ("grid", "frame", *["attractor"] * self.has_attractor_path, *["code"] * self.has_code)
-
-    @cached_property
-    def code(self):
-        from wheeler_code import FrameCode
-
-        return FrameCode(self.model)
-
-    def rows(self, texts: Sequence[list[int]]) -> TokenRows:
-        c = self.model.config
-        return TokenRows(texts, (c.bos_token_id, c.eos_token_id, c.pad_token_id))
-
-    def beginnings(self, length: int, n: int) -> list[list[int]]:
-        """Unseen texts cut to `length` tokens, or to max_seq_len where that is less; see `beginnings`."""
-        length = min(length, self.model.config.max_seq_len)
-        texts = beginnings(self.data, length, n)
-        if not texts:
-            raise ValueError(f"--length {length}: the longest unseen text has {self.data.lengths.max()} tokens")
-        return texts
-
-    def say(self, rows: Sequence[Sequence[int]]) -> list[str]:
-        """Token ids as texts."""
-        return [self.model.tokenizer.decode(row, skip_special_tokens=True) for row in rows]
-
-    @torch.no_grad()
-    def frames(self, texts: Sequence[list[int]], batch_size: int = 64) -> np.ndarray:
-        """The learned frames (n, H, W) float32 of token ids."""
-        data, out = self.rows(texts), []
-        for start in tqdm(range(0, len(data), batch_size), desc="encoding", leave=False):
-            ids, mask = data.batch(range(start, min(start + batch_size, len(data))))
-            out.append(self.model.get_grid_as_image(self.model.encode(ids.to(self.device), mask.to(self.device))).cpu())
-        return torch.cat(out).numpy()
-
-    @torch.no_grad()
-    def read_frames(self, frames: np.ndarray, length: int, batch_size: int = 64, known: dict | None = None,
-                    desc: str = "reading frames") -> list[list[int]]:
-        """What the decoder reads in learned frames (n, H, W), `length` tokens at most; equal frames are read once.
-        known: frames read before, as this function leaves it; for frames of the same length."""
-        known = {} if known is None else known
-        keys = [hashlib.sha1(np.ascontiguousarray(frame)).digest() for frame in frames]
-        new = list({key: i for i, key in enumerate(keys) if key not in known}.values())
-        for start in tqdm(range(0, len(new), batch_size), desc=desc, leave=False):
-            rows = new[start : start + batch_size]
-            grid = self.model.set_grid_from_image(torch.from_numpy(frames[rows]).to(self.device))
-            out = closed(self.model.decode(grid, return_ids=True, max_length=length), length,
-                         self.model.config.eos_token_id)
-            known |= zip([keys[i] for i in rows], out, strict=True)
-        return [known[key] for key in keys]
-
-    def identity(self) -> dict:
-        """What a figure belongs to. Results compare only where `data` and `tokenizer` are equal."""
-        from run_folder import git_commit
-
-        digest = lambda raw: hashlib.sha256(raw).hexdigest()[:16]
-        return {"checkpoint": self.checkpoint, "weights": self.model.fingerprint(),
-                "step": self.training_state.get("step"), "dataset": self.dataset,
-                "texts_fingerprint": fingerprint(self.stories)[:16], "data": self.data.content[:16],
-                "tokenizer": digest(json.dumps(tokenizer_to_dict(self.model.tokenizer)).encode()),
-                "long_texts": self.long_texts, "max_seq_len": self.model.config.max_seq_len, "commit": git_commit()}
-
-
-def first_texts(dataset: str, text_column: str) -> list[str]:
-    """The training texts of a data set, the first MOST_TRAINING_TEXTS at most; says aloud when there are more."""
-    texts = load_texts(dataset, "train", text_column)
-    if len(texts) > MOST_TRAINING_TEXTS:
-        print(f"note        lookups and overlap take the first {MOST_TRAINING_TEXTS:,} of the {len(texts):,} training "
-              f"texts of {dataset}")
-    return list(texts[:MOST_TRAINING_TEXTS])
-
-
-def overlap(texts: Sequence[str], training: Iterable[str], shingle: int = 5) -> dict:
-    """How many of the texts stand in the training texts: `exact`, letter by letter, blanks and case aside; `near`, at
-    least half of a text's runs of `shingle` words occur in one training text. Runs are hashed into 2^20 buckets."""
-    from sklearn.feature_extraction.text import HashingVectorizer
-
-    plain = lambda text: " ".join((text or "").lower().split())
-    texts, training = [plain(t) for t in texts], [plain(t) for t in training]
-    vectorizer = HashingVectorizer(ngram_range=(shingle, shingle), binary=True, norm=None, alternate_sign=False,
-                                   token_pattern=r"\S+", lowercase=False, dtype=np.float32)
-    mine = vectorizer.transform(texts)
-    total, best = np.diff(mine.indptr), np.zeros(len(texts))
-    for start in tqdm(range(0, len(training), 5000), desc="looking for duplicates", unit="5k texts", leave=False):
-        common = (mine @ vectorizer.transform(training[start : start + 5000]).T).max(axis=1).toarray().ravel()
-        best = np.maximum(best, common)
-    known = set(training)
-    exact = np.array([text in known for text in texts])
-    return {"n": len(texts), "training_texts": len(training), "exact": int(exact.sum()),
-            "near": int(((best >= 0.5 * total) & (total > 0) & ~exact).sum())}
+# ---- controls -------------------------------------------------------------------------------------------------------
 
 
 def check_overlap(subject: Subject) -> dict:
@@ -425,39 +84,6 @@ def check_overlap(subject: Subject) -> dict:
     return found | {"training": name, "checked": known and not subject.flags.get("init_from")}
 
 
-# ---- controls -------------------------------------------------------------------------------------------------------
-
-
-def hash_frames(texts: Sequence[str], height: int, width: int) -> np.ndarray:
-    """(n, H, W) float32: frames as the public Wheeler Memory makes them, uniform in [-1, 1] from a generator (PCG64)
-    whose seed is the first 8 bytes of the text's sha256. They say nothing of what a text says."""
-    seeds = [int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8], "big")
-             for text in texts]
-    return np.stack([np.random.Generator(np.random.PCG64(seed)).uniform(-1, 1, (height, width)).astype(np.float32)
-                     for seed in seeds])
-
-
-def hash_memory(texts: Sequence[str], height: int, width: int):
-    """A WheelerMemory of the attractors of the texts' hash frames, each under its text."""
-    from wheeler_memory import WheelerMemory
-
-    memory = WheelerMemory(width, height)
-    for start in tqdm(range(0, len(texts), 1000), desc="hash frames", leave=False, disable=len(texts) < 2000):
-        part = list(texts[start : start + 1000])
-        memory.remember(hash_frames(part, height, width), part)
-    return memory
-
-
-def nearest_by_words(texts: Sequence[str], memories: Sequence[str]) -> list[int]:
-    """For each text the index of the memory with the largest cosine of TF-IDF word vectors (fitted on the memories)."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    vectorizer = TfidfVectorizer(token_pattern=r"\S+", dtype=np.float32)
-    known = vectorizer.fit_transform(memories)
-    return np.asarray((vectorizer.transform(texts) @ known.T).argmax(axis=1)).ravel().tolist()
-
-
-@torch.no_grad()
 def blank_prediction(subject: Subject, path: str) -> list[int]:
     """What is read where nothing was written: a grid or frame of zeros, a code frame of +1."""
     c = subject.model.config
@@ -604,20 +230,6 @@ def plot_text(result: dict, output_dir: str) -> None:
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)
     save_figure(figure, output_dir, "evaluate_text")
-
-
-def new_figure(width: float, height: float):
-    """A matplotlib Figure (inches) without a window or global state, for scripts and notebooks."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def save_figure(figure, output_dir: str, name: str, dpi: int = 110) -> None:
-    path = Path(output_dir) / f"{name}.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=dpi)
-    print(f"wrote {path}", flush=True)
 
 
 # ---- comparing results ----------------------------------------------------------------------------------------------

@@ -7,9 +7,10 @@
 
 `build(name, config)` makes them, and this project's model ("ours", and "random", the same without the aligned start),
 at the size of a WheelerConfig: same vocabulary, lengths and, within 5%, number of parameters. All share the interface
-that evaluate.reconstruct uses, so that the same code measures them. `race` trains one for a number of seconds.
+that metrics.reconstruct uses, so that the same code measures them. `race` trains one for a number of seconds.
 """
 
+import json
 import math
 import time
 from contextlib import nullcontext
@@ -21,11 +22,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data import EpochBatches, TokenDataset
-from evaluate import reconstruct, score
+from metrics import new_figure, reconstruct, save_figure, score
 from models import WheelerConfig, WheelerTextAutoencoder
 from train import get_lr, make_optimizer
 
 NAMES = ("ours", "random", "cells", "bart", "t5")
+LABELS = {"ours": "this project", "random": "this project, random start", "cells": "torch.nn.Transformer over cells",
+          "bart": "Hugging Face BART", "t5": "Hugging Face T5"}
+COLORS = {"ours": "C0", "random": "C9", "cells": "C1", "bart": "C2", "t5": "C3"}
+LEVELS = (0.9, 0.99)                                                     # of exact match
 
 
 class Peer(nn.Module):
@@ -288,3 +293,144 @@ def first_reading(curve: list[dict], key: str, level: float) -> dict | None:
     reached = (row for row in curve if key in row and
                (row[key] <= level if key == "bits_per_token" else row[key] >= level))
     return next(reached, None)
+
+
+def stored_runs(path):
+    """What an earlier `quality` left at `path`, None where there is nothing."""
+    if not path.exists():
+        return None
+    try:
+        stored = json.loads(path.read_text())
+        assert {"settings", "runs"} <= stored.keys()
+    except (ValueError, AttributeError, AssertionError):
+        raise ValueError(f"--results {path} is not a file of this section") from None
+    return stored
+
+
+def best_runs(runs, task):
+    """{name: its run with the best end}: most texts exact, then fewest bits a token."""
+    best = {}
+    for run in runs.values():
+        end = lambda r: (-r["curve"][-1].get("exact_match", 0), r["curve"][-1]["bits_per_token"])
+        if run["task"] == task and (run["name"] not in best or end(run) < end(best[run["name"]])):
+            best[run["name"]] = run
+    return best
+
+
+def quality_tables(runs):
+    """({label: {...}} with seconds (None: not reached) and ratios, [table or remark to print]) of what `quality`
+    gathered; a table is a list of rows, the first of them the header."""
+    summary, shown, best = {}, [], best_runs(runs, "copy")
+    at = lambda run, level: run and first_reading(run["curve"], "exact_match", level)
+    ours = [at(best.get("ours"), level) for level in LEVELS]
+    lines = [("copying, unseen texts", "rate", "steps", "exact at first", "at last",
+              *(f"{level:.0%} exact after, s" for level in LEVELS),
+              *(f"time to {level:.0%}, ours = 1" for level in LEVELS), "bits a token",
+              "time to these bits, random start = 1")]
+    for run in (r for r in runs.values() if r["task"] == "copy"):
+        reached, spent = [at(run, level) for level in LEVELS], run["curve"][-1]["seconds"]
+        top = max(row["exact_match"] for row in run["curve"])
+        ratio = [mine and (row["seconds"] if row else spent) / mine["seconds"] for row, mine in zip(reached, ours)]
+        seconds = [row and row["seconds"] for row in reached]
+        bits = min(row["bits_per_token"] for row in run["curve"])
+        same = [r and first_reading(r["curve"], "bits_per_token", bits) for r in (run, best.get("random"))]
+        by_bits = same[0]["seconds"] / same[1]["seconds"] if all(same) and same[1]["seconds"] else None
+        summary[f"{run['name']}, lr {run['lr']:g}"] = {
+            "seconds_to_90": seconds[0], "seconds_to_99": seconds[1], "limit": spent, "best_exact_match": top,
+            "ratio_90": ratio[0], "ratio_99": ratio[1], "lower_bound": [row is None for row in reached],
+            "bits_per_token": bits, "time_to_these_bits_random_1": by_bits}
+        lines.append((
+            LABELS[run["name"]], f"{run['lr']:g}", run["steps"], f"{run['curve'][0]['exact_match']:.1%}",
+            f"{run['curve'][-1]['exact_match']:.1%}",
+            *(f"{row['seconds']:.2f} (step {row['step']})" if row else f"not within {spent:.0f} (best {top:.1%})"
+              for row in reached),
+            *("" if r is None else f"{'' if row else '>= '}{r:.3g}" for r, row in zip(ratio, reached)),
+            f"{bits:.2f}", "" if by_bits is None else f"{by_bits:.2g}"))
+    if len(lines) > 1:
+        shown.append(lines)
+    for run in best.values():
+        frame = [row["frame_exact_match"] for row in run["curve"] if "frame_exact_match" in row]
+        if frame:
+            shown.append(f"{LABELS[run['name']]}, from the frame alone: {frame[0]:.1%} exact at first, {frame[-1]:.1%} "
+                         f"at last, lowest {min(frame):.1%}")
+    if ours[0] and ours[0]["step"] == 0:
+        shown.append("ours starts as a copy: it has nothing to learn here, and its seconds are those of making the "
+                     "weights\n")
+    best = best_runs(runs, "language")
+    lines = [("as a language model, unseen texts", "best rate", "steps", "s", "bits a token at last",
+              "seconds of ours to the same bits", "time, ours = 1")]
+    for name, run in best.items():
+        bits = min(row["bits_per_token"] for row in run["curve"])
+        needed, mine = (r and first_reading(r["curve"], "bits_per_token", bits) for r in (run, best.get("ours")))
+        needed, mine = needed["seconds"], mine and mine["seconds"]
+        summary[f"language, {name}"] = {"bits": bits, "seconds": needed, "seconds_ours": mine,
+                                        "ratio": mine and needed / mine}
+        lines.append((LABELS[name], f"{run['lr']:g}", run["steps"], f"{needed:.0f}", f"{bits:.2f}",
+                      f"{mine:.0f}" if mine else "not reached", f"{needed / mine:.2g}" if mine else ""))
+    if len(lines) > 1:
+        shown.append(lines)
+    return summary, shown
+
+
+def quality_figure(runs, output_dir):
+    """Draw what `quality` gathered to time_to_quality.png: exact match and bits a token of copying, bits as a language
+    model."""
+    panels = [panel for panel in (
+        ("copy", "exact_match", "unseen texts, free-running greedy exact match"),
+        ("copy", "bits_per_token", "the same, bits a token, teacher-forced"),
+        ("language", "bits_per_token", "from nothing, bits a token (language model)"))
+        if any(run["task"] == panel[0] for run in runs.values())]
+    figure = new_figure(4.6 * len(panels), 4.6)
+    axes = figure.subplots(1, len(panels), squeeze=False)
+    for axis, (task, key, title) in zip(axes[0], panels):
+        best = best_runs(runs, task)
+        for run in (r for r in runs.values() if r["task"] == task):
+            first = best[run["name"]] is run
+            axis.plot([row["seconds"] for row in run["curve"]], [row[key] for row in run["curve"]], marker=".", ms=5,
+                      color=COLORS[run["name"]], ls="-" if first else ":", lw=1.6 if first else 1,
+                      label=f"{LABELS[run['name']]}, rate {run['lr']:g}")
+        axis.set_title(title, fontsize=10)
+        axis.set_xlabel("seconds of training, weights made at 0", fontsize=9)
+        axis.set_xlim(left=0)
+        axis.grid(alpha=0.3)
+        if key == "exact_match":
+            for run in (r for r in best.values() if "frame_exact_match" in r["curve"][0]):
+                axis.plot([row["seconds"] for row in run["curve"]], [row["frame_exact_match"] for row in run["curve"]],
+                          "--", color=COLORS[run["name"]], lw=1, marker=".", ms=5,
+                          label=f"{LABELS[run['name']]}, from the frame alone")
+            for level in LEVELS:
+                axis.axhline(level, color="gray", lw=0.7, ls="--")
+            axis.set_ylim(-0.03, 1.05)
+        else:
+            axis.set_ylim(bottom=-0.3)
+    labels = {label: handle for axis in axes[0] for handle, label in zip(*axis.get_legend_handles_labels())}
+    figure.legend(labels.values(), labels.keys(), loc="outside lower center", ncols=len(panels), fontsize=8)
+    save_figure(figure, output_dir, "time_to_quality")
+
+
+# ---- cost growth ----------------------------------------------------------------------------------------------------
+
+
+def growth_figure(result, output_dir):
+    """Draw what bench.growth returns to cost_growth.png."""
+    varied = list(dict.fromkeys(key.split(", ")[1] for key in result))
+    figure = new_figure(11, 5.6)
+    axes = figure.subplots(2, len(varied), squeeze=False)
+    units = {"max_seq_len": "text length, tokens", "grid_size": "side of the grid, cells",
+             "batch_size": "batch size, texts"}
+    for key, points in result.items():
+        name, axis = key.split(", ")
+        column, at = axes[:, varied.index(axis)], [p["at"] for p in points]
+        column[0].plot(at, [p["s_step"] for p in points], "o-", color=COLORS[name], ms=4, label=LABELS[name])
+        column[1].plot(at, [p["gib_peak"] for p in points], "o-", color=COLORS[name], ms=4)
+        column[1].set_xlabel(units[axis], fontsize=9)
+        ticks = sorted({p["at"] for k, v in result.items() if k.endswith(axis) for p in v})
+        for one in column:
+            one.set_xscale("log", base=2)
+            one.set_yscale("log")
+            one.set_xticks(ticks, ticks)
+            one.grid(alpha=0.3)
+    axes[0, 0].set_ylabel("seconds of a training step, one thread", fontsize=9)
+    axes[1, 0].set_ylabel("peak memory of the process, GiB", fontsize=9)
+    axes[0, 0].legend(fontsize=8)
+    save_figure(figure, output_dir, "cost_growth")

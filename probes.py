@@ -4,7 +4,7 @@
     python evaluate.py recall --checkpoint checkpoints/best.pt --dataset sample     # frames as a memory of texts
     python evaluate.py geometry --checkpoint checkpoints/best.pt --dataset sample   # interpolation, arithmetic
 
-Texts are the beginnings of the validation texts, as in survive.py. Each function takes an `evaluate.Subject`, prints a
+Texts are the beginnings of the validation texts, as in survive.py. Each function takes an `metrics.Subject`, prints a
 table, writes <output_dir>/<section>.png and returns its figures as a dict.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from evaluate import (
+from metrics import (
     Subject,
     beginnings,
     closed,
@@ -159,7 +159,7 @@ def recall(subject: Subject, memories: tuple[int, ...] = (10, 100, 1000), num_sa
            batch_size: int = 64, seed: int = 0, output_dir: str = "assets") -> dict:
     """Remember N texts, cue with a part or a disturbed version of some, ask for the most similar memory.
 
-    Memories: attractors of learned frames, of code frames, and of hash frames (see `evaluate.hash_frames`), found by
+    Memories: attractors of learned frames, of code frames, and of hash frames (see `metrics.hash_frames`), found by
     correlation of attractors; and the texts themselves, found by TF-IDF, which has no frames. Unseen texts are
     remembered first, in random order; where N is more than there are, beginnings of training texts come on top, and
     only unseen texts are asked for. Cues: the first half of the text; the frame with Gaussian noise of sigma 0.5; a

@@ -8,7 +8,7 @@
 Texts are the beginnings of the validation texts, cut to a number of tokens and closed by the end token. "Code" frames
 are those of `encode_frame` (wheeler_code.py), "learned" frames those of `get_grid_as_image`. Exact match: all tokens
 come back (and, for code frames, the checksum agrees), with 95% Wilson intervals. Each function takes an
-`evaluate.Subject`, prints a table, writes <output_dir>/survive_<section>.png and returns its figures as a dict.
+`metrics.Subject`, prints a table, writes <output_dir>/survive_<section>.png and returns its figures as a dict.
 """
 
 import math
@@ -17,7 +17,7 @@ import textwrap
 import numpy as np
 from tqdm import tqdm
 
-from evaluate import LENGTHS, Subject, beginnings, collapse, evenly, new_figure, save_figure, score, share
+from metrics import LENGTHS, Subject, beginnings, collapse, evenly, new_figure, save_figure, score, share
 from wheeler_code import FrameCode, frame_bits, number_from_frame
 from wheeler_cpu import add_noise, frame_image
 

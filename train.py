@@ -43,7 +43,7 @@ from data import (
     get_tokenizer,
     load_texts,
 )
-from evaluate import PATHS, check_device, reconstruct, score, teacher_forced
+from metrics import PATHS, check_device, reconstruct, score, teacher_forced
 from models import WheelerConfig, WheelerTextAutoencoder, find_checkpoint, read_checkpoint
 from ranks import Ranks, StopSignal, start_worker
 from run_folder import (

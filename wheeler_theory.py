@@ -294,13 +294,11 @@ def survival(patterns=20, size=64, amplitudes=(0.1, 0.5, 0.9), ties=("min", "max
 
 def survival_figure(table, drawn, file, amplitude=0.9, crop=32):
     """Draw the table, and of each kind a pattern, its noisy version and what the dynamics make of it, to `file`."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure  # no global state, which notebooks have
 
     rng = np.random.default_rng(1)
-    figure, axes = plt.subplots(3, 4, figsize=(11, 7.6), width_ratios=[1, 1, 1, 1.25], layout="constrained")
+    figure = Figure(figsize=(11, 7.6), layout="constrained")
+    axes = figure.subplots(3, 4, width_ratios=[1, 1, 1, 1.25])
     titles = "pattern", f"noise {amplitude}, no sign changed", "after the dynamics, wrong cells red"
     for row, (kind, frames) in zip(axes, drawn.items()):
         start = noisy(frames[0], amplitude, rng)
@@ -326,7 +324,6 @@ def survival_figure(table, drawn, file, amplitude=0.9, crop=32):
     axes[0, 3].legend(fontsize=8, loc="lower left")
     axes[2, 3].set_xlabel("noise amplitude")
     figure.savefig(file, dpi=90)
-    plt.close(figure)
 
 
 # ----------------------------------------------------------------------------------------------------------------- CLI

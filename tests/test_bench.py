@@ -16,7 +16,7 @@ import bench
 import peers
 import wheeler_cpu
 from data import build_dataset
-from evaluate import reconstruct, score
+from metrics import reconstruct, score
 from models import WheelerConfig
 from sample_corpus import stories
 from tokenizer import train_tokenizer
@@ -342,12 +342,15 @@ def test_quality_takes_the_better_rate_and_the_first_time():
     row = lambda s, exact, bits: {"seconds": s, "exact_match": exact, "bits_per_token": bits}
     runs = {"a": {"name": "cells", "task": "copy", "lr": 1e-3, "steps": 9, "curve": [row(0, 0, 9), row(90, 0.95, 1)]},
             "b": {"name": "cells", "task": "copy", "lr": 3e-4, "steps": 9, "curve": [row(0, 0, 9), row(90, 0.1, 3)]},
-            "c": {"name": "ours", "task": "copy", "lr": 3e-4, "steps": 9, "curve": [row(3, 0.9, 0), row(9, 1, 0)]}}
+            "c": {"name": "ours", "task": "copy", "lr": 3e-4, "steps": 9, "curve": [row(3, 0.9, 0), row(9, 1, 0)]},
+            "d": {"name": "random", "task": "copy", "lr": 3e-4, "steps": 9, "curve": [row(1, 0, 8), row(30, 0, 1)]}}
     for run in runs.values():
         for k, reading in enumerate(run["curve"]):
             reading["step"] = k
-    assert bench.best_runs(runs, "copy")["cells"]["lr"] == 1e-3
-    summary = bench.quality_table(runs)
+    assert peers.best_runs(runs, "copy")["cells"]["lr"] == 1e-3
+    summary, (rows, *_) = peers.quality_tables(runs)
+    assert len(rows) == 5 and rows[0][-1] == "time to these bits, random start = 1"
+    assert summary["cells, lr 0.001"]["time_to_these_bits_random_1"] == 3 and rows[1][-1] == "3"
     good, bad = summary["cells, lr 0.001"], summary["cells, lr 0.0003"]
     assert (good["seconds_to_90"], good["seconds_to_99"], good["ratio_90"], good["ratio_99"]) == (90, None, 30, 10)
     assert good["lower_bound"] == [False, True] and bad["lower_bound"] == [True, True] and bad["ratio_90"] == 30

@@ -9,19 +9,18 @@ import torch
 import torch.nn.functional as F
 
 import evaluate
+import metrics
 from data import build_dataset
-from evaluate import (
+from evaluate import blank_prediction, compare, lookups
+from metrics import (
     Subject,
     TokenRows,
     beginnings,
-    blank_prediction,
     check_device,
     collapse,
-    compare,
     evenly,
     hash_frames,
     language_model_bits,
-    lookups,
     measure,
     nearest_by_words,
     overlap,
@@ -310,8 +309,8 @@ def test_overlap_says_where_it_could_not_look(subject, files, monkeypatch, capsy
     assert "does not say all that it was trained on" in capsys.readouterr().out
     monkeypatch.setattr(subject, "flags", {"dataset": str(files)})
     assert evaluate.check_overlap(subject)["checked"]
-    monkeypatch.setattr(evaluate, "MOST_TRAINING_TEXTS", 4)
-    assert len(evaluate.first_texts(str(files), "text")) == 4
+    monkeypatch.setattr(metrics, "MOST_TRAINING_TEXTS", 4)
+    assert len(metrics.first_texts(str(files), "text")) == 4
     assert "take the first 4 of the" in capsys.readouterr().out
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-import evaluate
+import metrics
 import probes
 import survive
 from models import WheelerConfig, WheelerTextAutoencoder
@@ -26,7 +26,7 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def subject(checkpoint):
-    return evaluate.Subject(checkpoint / "a.pt", "sample", cache_dir=checkpoint / "cache", device="cpu")
+    return metrics.Subject(checkpoint / "a.pt", "sample", cache_dir=checkpoint / "cache", device="cpu")
 
 
 def figure(folder, name):
