@@ -15,9 +15,10 @@ import math
 import textwrap
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
-from metrics import LENGTHS, Subject, beginnings, collapse, evenly, new_figure, save_figure, score, share
+from metrics import LENGTHS, Subject, beginnings, closed, collapse, evenly, new_figure, save_figure, score, share
 from wheeler_code import FrameCode, frame_bits, number_from_frame
 from wheeler_cpu import add_noise, frame_image
 
@@ -112,6 +113,27 @@ def lengths(subject: Subject, lengths: tuple[int, ...] = LENGTHS, num_samples: i
     return result
 
 
+@torch.no_grad()
+def read_damaged_grids(subject: Subject, texts: list[list[int]], kind: str, strength: float, damage,
+                       rng: np.random.Generator, batch_size: int) -> list[list[int]]:
+    """What is read from the texts' grids (H, W, D) under a damage of `disturbances`: noise in units of the grid's root
+    mean square, in every channel; erased cells are 0, flipped cells change the sign of all channels."""
+    length, out = max(map(len, texts)), []
+    for start in range(0, len(texts), batch_size):
+        ids, mask = subject.rows(texts[start : start + batch_size]).batch(range(len(texts[start : start + batch_size])))
+        grids = subject.model.encode(ids.to(subject.device), mask.to(subject.device))
+        if "noise" in kind:
+            draw = rng.normal if kind.startswith("Gaussian") else lambda size: rng.uniform(-1, 1, size)
+            noise = torch.from_numpy(draw(size=tuple(grids.shape)).astype(np.float32)).to(grids)
+            grids = grids + strength * grids.square().mean().sqrt() * noise
+        else:
+            keep = damage(np.ones(tuple(grids.shape[:3]), np.float32), strength)
+            grids = grids * torch.from_numpy(keep).to(grids)[..., None]
+        out += closed(subject.model.decode(grids, return_ids=True, max_length=length), length,
+                      subject.model.config.eos_token_id)
+    return out
+
+
 def spot_check(code: FrameCode, frames: np.ndarray, texts: list[list[int]], hits: list[bool], most: int = 8) -> None:
     """RuntimeError where reading the first frames for real, checksum included, does not give what the hits say."""
     read = [ids == text and intact for (ids, intact), text in zip(code.read(frames[:most]), texts[:most], strict=True)]
@@ -123,8 +145,9 @@ def disturb(subject: Subject, num_samples: int = 500, length: int = 64, learned_
             batch_size: int = 64, seed: int = 0, output_dir: str = "assets") -> dict:
     """Code frames under damage, with and without the dynamics afterwards. A text is recovered if the number that the
     frame holds lies in the text's interval: that is what `FrameCode.read` decodes, checked here on a few without the
-    short cut. Retained bits: what the language model charges for the longest right beginning. Learned frames of the
-    first learned_samples texts are decoded, free-running, after the collapse too if the checkpoint was trained so."""
+    short cut. Retained bits: what the language model charges for the longest right beginning. Learned frames and grids
+    of the first learned_samples texts are decoded, free-running, frames after the collapse too if the checkpoint was
+    trained so. control: the share of latents that read as the text before theirs."""
     code, result, rng = subject.code, {}, np.random.default_rng(seed)
     texts = subject.beginnings(length, num_samples)
     written = {"": code.write(texts), "redundant, ": code.write(texts, redundant=True)}
@@ -133,11 +156,13 @@ def disturb(subject: Subject, num_samples: int = 500, length: int = 64, learned_
     learned = subject.frames(some, batch_size) if some else None
     figure = new_figure(15, 3.6)
     axes = figure.subplots(1, 4, sharey=True)
-    others = disturbances(np.random.default_rng([seed, 1]))                   # of the learned frames
+    others = disturbances(np.random.default_rng([seed, 1]))                   # of the learned frames, and of grids
+    of_grids = np.random.default_rng([seed, 2])
     for axis, (kind, strengths) in zip(axes, disturbances(rng).items(), strict=True):
         whens = ("read at once", "after the collapse")
         curves = {code_name + when: [] for code_name in written for when in whens}
         curves |= {"learned, " + when: [] for when in whens[: 1 + subject.has_attractor_path] if some}
+        curves |= {"grid, read at once": []} if some else {}
         for (strength, damage), (_, other) in zip(tqdm(strengths, desc=kind, leave=False), others[kind], strict=True):
             damaged = {code_name: damage(frames, strength) for code_name, (frames, _) in written.items()}
             versions = [(frames, given) for code_name, (frames, _) in written.items()
@@ -148,7 +173,9 @@ def disturb(subject: Subject, num_samples: int = 500, length: int = 64, learned_
                 bits = [max(i.spent() for i in intervals[:-1] if number in i)
                         for number, intervals in zip(numbers, nested, strict=True)]
                 spot_check(code, given, texts, hits)
-                row = share(hits) | {"retained_bits": float(np.mean(bits)),
+                before = nested[-1:] + nested[:-1]
+                control = np.mean([number in i[-1] for number, i in zip(numbers, before, strict=True)])
+                row = share(hits) | {"retained_bits": float(np.mean(bits)), "control": float(control),
                                      "cells_wrong": float(np.mean((given < 0) != (frames < 0)))}
                 result[f"{kind} {strength}, {name}"] = row
                 curves[name].append(row)
@@ -157,14 +184,18 @@ def disturb(subject: Subject, num_samples: int = 500, length: int = 64, learned_
                 versions = {"learned, read at once": given}
                 if subject.has_attractor_path:
                     versions["learned, after the collapse"] = collapse(given)
-                for name, frames in versions.items():
-                    row = score(some, subject.read_frames(frames, length, batch_size, desc=name))
-                    row["cells_wrong"] = float(np.mean((frames < 0) != (learned < 0)))
+                answers = {name: subject.read_frames(frames, length, batch_size, desc=name)
+                           for name, frames in versions.items()}
+                answers["grid, read at once"] = read_damaged_grids(subject, some, kind, strength, other, of_grids, 16)
+                for name, rows in answers.items():
+                    row = score(some, rows) | {"control": score(some, rows[-1:] + rows[:-1])["exact_match"]}
+                    if name in versions:
+                        row["cells_wrong"] = float(np.mean((versions[name] < 0) != (learned < 0)))
                     result[f"{kind} {strength}, {name}"] = row
                     curves[name].append(row)
         for name, rows in curves.items():
             style = "--" if name.endswith("once") else "-"
-            color = {"redundant": "C1", "learned": "C2"}.get(name.split(",")[0], "C0")
+            color = {"redundant": "C1", "learned": "C2", "grid": "C3"}.get(name.split(",")[0], "C0")
             axis.plot([s for s, _ in strengths], [r["exact_match"] for r in rows], "o" + style, label=name, color=color)
             axis.fill_between([s for s, _ in strengths], *zip(*(r["interval"] for r in rows), strict=True), alpha=0.15,
                               color=color)
@@ -174,14 +205,16 @@ def disturb(subject: Subject, num_samples: int = 500, length: int = 64, learned_
             print(f"{kind} {strength}: " + "; ".join(
                 f"{name} {r['exact_match']:.1%} exact ({r['interval'][0]:.1%} - {r['interval'][1]:.1%}), "
                 + (f"{r['retained_bits']:.0f} bits kept" if "retained_bits" in r else
-                   f"{r['token_accuracy']:.1%} of tokens") + f", {r['cells_wrong']:.2%} of cells wrong"
+                   f"{r['token_accuracy']:.1%} of tokens") + (
+                       f", {r['cells_wrong']:.2%} of cells wrong" if "cells_wrong" in r else "")
                 for name, r in zip(curves, rows, strict=True)), flush=True)
     axes[0].set_ylabel(f"exact match, {length} tokens")
     axes[0].legend(fontsize=8)
     save_figure(figure, output_dir, "survive_disturb")
     bits = float(np.mean([intervals[-1].spent() for intervals in nested]))
     fits = {name + "code": sum(fits) / len(fits) for name, (_, fits) in written.items()}
-    print(f"texts cost {bits:.0f} bits; share that fits: {fits}")
+    print(f"texts cost {bits:.0f} bits; share that fits: {fits}; control, the text before: "
+          f"{max(row['control'] for row in result.values()):.1%} at most")
     return result | {"fits": fits, "text_bits": bits if bits < math.inf else None}
 
 

@@ -76,6 +76,26 @@ def test_disturb(subject, checkpoint):
     learned = result["uniform noise, amplitude 0.1, learned, read at once"]
     assert learned["n"] == 4 and learned["exact_match"] > 0.5 and learned["cells_wrong"] < 0.05
     assert not any("learned, after" in name for name in result)               # not trained for it
+    grids = {name.removesuffix(", grid, read at once"): row for name, row in result.items() if "grid" in name}
+    assert len(grids) == 19 and grids["uniform noise, amplitude 0.1"]["exact_match"] == 1
+    assert grids["erased square, share of the area 0.5"]["token_accuracy"] < 0.9
+    assert max(row["control"] for row in result.values() if isinstance(row, dict) and "control" in row) < 0.5
+
+
+def test_damage_of_grids_is_what_it_says(subject, monkeypatch):
+    """In units of the grid's size: seen by the decoder."""
+    seen, texts = [], [subject.data[i].tolist()[:3] for i in range(2)]
+    monkeypatch.setattr(type(subject.model), "decode", lambda self, grid, **_: seen.append(grid) or [[0]] * 2)
+    kinds, rng = survive.disturbances(np.random.default_rng(0)), np.random.default_rng(1)
+    whole = subject.model.encode(*subject.rows(texts).batch(range(2)))
+    for kind, strengths in kinds.items():
+        strength, damage = strengths[-1]
+        survive.read_damaged_grids(subject, texts, kind, strength, damage, rng, 2)
+    uniform, gauss, square, flips = ((grid - whole) / whole.square().mean().sqrt() for grid in seen)
+    assert uniform.abs().max() == pytest.approx(0.9, abs=0.01) and gauss.std() == pytest.approx(0.5, abs=0.01)
+    assert (seen[2] == 0).all(-1).float().mean() == pytest.approx(0.5, abs=0.1)
+    flipped = (seen[3] == -whole).all(-1)
+    assert 0.02 < flipped.float().mean() < 0.2 and torch.equal(seen[3][~flipped], whole[~flipped])
 
 
 def test_disturb_reads_the_attractor_where_it_was_trained(subject, checkpoint, monkeypatch):
