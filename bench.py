@@ -108,7 +108,7 @@ def dynamics(args):
     with tempfile.TemporaryDirectory() as empty:
         first, again = (
             float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
-                                 env={**os.environ, "NUMBA_CACHE_DIR": empty}).stdout)
+                                 cwd=Path(__file__).parent, env={**os.environ, "NUMBA_CACHE_DIR": empty}).stdout)
             for _ in range(2)
         )  # fmt: skip
     frames = np.random.default_rng(0).uniform(-1, 1, (args.frames, 64, 64)).astype(np.float32)

@@ -34,17 +34,23 @@ TINY = ("--d_model 64 --grid_size 32 --max_seq_len 16 --encoder_layers 1 --grid_
         "--vocab_size 300 --batch_size 4 --accumulation_steps 1 --max_steps 1 --max_train_samples 32 --eval_samples 2 "
         "--cache_dir cache --num_workers 0")
 FIGURES = "--checkpoint checkpoints/best.pt --dataset sample --num_samples 2 --cache_dir cache"
+LITTLE = "--d_model 32 --grid_size 16 --max_seq_len 8 --batch_size 2"
 SMALL = {                                                                     # script and, where it has them, section
     "train.py": TINY, "train.py --resume": "--max_steps 2", "train.py --plot": "",
     "data.py": "--vocab_size 300 --max_seq_len 16 --cache_dir cache",
     "evaluate.py": f"{FIGURES} --texts random", "evaluate.py --compare": "",
     "evaluate.py lengths": f"{FIGURES} --lengths 4", "evaluate.py disturb": f"{FIGURES} --length 6",
     "evaluate.py ticks": f"{FIGURES} --length 6", "evaluate.py picture": f"{FIGURES} --length 6",
-    "sample.py": "", "wheeler_cpu.py": "--max-ticks 20",
+    "sample.py": "", "wheeler_cpu.py": "--max_ticks 20",
+    "bench.py model": f"{LITTLE} --repeats 1", "bench.py step": f"{LITTLE} --repeats 1",
+    "bench.py dynamics": "--frames 2",
+    "bench.py growth": "--d_model 32 --point_limit 1e-4", "bench.py recall": "",
+    "bench.py quality": f"{LITTLE} --limit 0.1 --eval_samples 2 --results q.json --cache_dir cache",
     "bench.py survival": "--patterns 1 --grid_size 16", "bench.py capacity": "--widest 4",
 }
 NEEDS_DATA = ("train.py", "data.py")                                          # the default data set is on the hub
-NOT_HERE = {"--fp16", "--bf16", "--compile", "--wandb"}                       # flags for hardware or accounts
+# Flags for hardware, for accounts, for minutes.
+NOT_HERE = {"--fp16", "--bf16", "--compile", "--wandb", "--million", "--int8"}
 OTHER_COMMANDS = {"sudo", "source", "ls", "groups", "git", "cd", "pip", "uv", "jupyter", "pytest", "echo", "cat",
                   "bash", "export", "unset", "rocminfo", "nvtop", "dmesg", "apt-get", "torchrun"}
 
