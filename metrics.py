@@ -19,8 +19,9 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
+from checkpoint import find_checkpoint, read_checkpoint
 from data import DEFAULT_DATASET, TokenDataset, Tokens, build_dataset, fingerprint, load_texts, tokenize
-from models import WheelerTextAutoencoder, find_checkpoint, read_checkpoint
+from models import WheelerTextAutoencoder
 from tokenizer import tokenizer_to_dict
 
 PATHS = ("grid", "frame", "attractor")

@@ -13,19 +13,16 @@ on patches, not cells, is what makes a 64 x 64 grid affordable: attention is ove
 
 Sources: cross-attention latents, Perceiver IO (arXiv:2107.14795); patch (un)embedding, ViT (arXiv:2010.11929); pre-norm
 decoder, GPT-2; rotary positions, RoFormer (arXiv:2104.09864). The aligned start is this project's own: see
-`WheelerTextAutoencoder.init_weights`.
+`init_weights` (aligned_start.py).
 
 Letters: B batch, T text tokens, L max_seq_len, V vocabulary, H = W grid_size in cells, p patch_size in cells,
 N = (H/p)*(W/p) latents, D d_model, nh heads, hd = D // nh.
 """
 
 import hashlib
-import math
 import os
-import pickle
 import sys
 import warnings
-import zipfile
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -39,10 +36,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recomputed
 
+from aligned_start import init_weights
+from checkpoint import CHECKPOINT_FORMAT, find_checkpoint, plain_contents, read_checkpoint
 from tokenizer import MOST_VOCABULARY, tokenizer_from_dict, tokenizer_from_json, tokenizer_to_dict, vocabulary_size
 
-CHECKPOINT_FORMAT = 1
-SHIPPED = "wheeler-21m"                                                       # folder of the model in checkpoints/
 SHARD_SIZE = "15MB"                                                          # of weights: code hosts like small files
 LARGEST_SIZE = MOST_VOCABULARY  # of any number in a config: beyond it a file is damaged or wants to do harm
 
@@ -160,25 +157,6 @@ def rotate(x: Tensor, rope: Tensor) -> Tensor:
     cos, sin = rope.to(x.dtype)                                               # (T, hd) each
     a, b = x.chunk(2, dim=-1)                                                 # (..., T, hd/2) each
     return torch.addcmul(x * cos, torch.cat([b, a], dim=-1), sin)
-
-
-def token_code(vocab_size: int, bits: int) -> tuple[Tensor, int]:
-    """(vocab_size, bits) float32 of -1 and +1: a binary linear code of the token ids, all rows different.
-
-    bits must be at least log2(vocab_size). Of a few random generator matrices the one with the largest least distance
-    is taken: 2 of 16 bits for 8,192 ids, about 20 of 64. Also returns that distance.
-    """
-    k = max(1, (vocab_size - 1).bit_length())
-    ids = (torch.arange(2**k)[:, None] >> torch.arange(k)) & 1                # (2^k, k)
-    best, best_distance = None, -1
-    for seed in range(32):
-        random = torch.Generator().manual_seed(seed)
-        extra = torch.randint(0, 2, (k, bits - k), generator=random)
-        words = torch.cat([ids, ids.float() @ extra.float() % 2], 1)          # systematic: no two rows alike
-        distance = int(words[1:].sum(1).min())                                # linear: least weight = least distance
-        if distance > best_distance:
-            best, best_distance = words[:, torch.randperm(bits, generator=random)], distance
-    return 2.0 * best[:vocab_size] - 1.0, best_distance
 
 
 def linear(n_in: int, n_out: int) -> nn.Linear:
@@ -486,106 +464,7 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
         self.encoder, self.patches = Encoder(config), Patches(config)
         self.frame = TileFrame(config) if config.frame_code == "tiles" else Frame(config)
         self.decoder = Decoder(config)
-        self.init_weights()
-
-    @torch.no_grad()
-    def init_weights(self) -> None:
-        """Set the start of training; `config.aligned_start=False` is the usual random start (for ablations).
-
-        Usual: normal(0, 0.02) everywhere, residual outputs divided by sqrt(2 * layers), as GPT-2.
-
-        Aligned: the network starts as an identity that runs from token t through patch t back to token t, so that
-        training starts from copying, with attention already sharp, and not from a plateau:
-        - position: text positions, patches and target positions share one random code, and in every cross-attention
-          query_code = key_code = 2 Q with Q orthogonal. In a head of hd = 64 the score of equal positions is then about
-          4 * 64 / sqrt(64) = 32, of different ones 0 +- 4: position t attends to patch t almost surely.
-        - content: query and key start at zero, value = Q' orthogonal and out = Q'^T in the encoder's and in the
-          decoder's first cross-attention, so that what is attended to arrives unchanged; out = 0 in the other ones.
-        - grid: unfold has orthonormal columns (times p: cells of unit rms), fold is its transpose.
-        - every other residual branch (self-attention, MLP) ends in a zero matrix.
-        - vocabulary: the head is the encoder's embedding table; rows of rms 0.125 give a token 0.125 D in logits
-          against 0.125 sqrt(D) of noise for the others.
-        - frame: half of an embedding's variance is a binary code of the token id (`token_code`) in m = min(p*p, D/2)
-          directions, the other half is random. The frame shows the code, a cell a bit, saturated to +-0.96; the lift
-          puts it back, and the head takes the token with most agreeing bits. Where p*p cells are too few for a bit each
-          (p*p < log2 V), the frame starts at random. With frame_code "tiles" token k shows tile k.
-        """
-        c = self.config
-        depth = 2 * (c.encoder_layers + c.grid_layers + c.decoder_layers + 1)
-        for name, module in self.named_modules():
-            if isinstance(module, nn.Linear):
-                residual_out = name.endswith((".out", "mlp.down"))
-                nn.init.normal_(module.weight, std=0.02 / math.sqrt(depth) if residual_out else 0.02)
-            elif isinstance(module, nn.Embedding):
-                nn.init.normal_(module.weight, std=0.02)
-            elif isinstance(module, nn.LayerNorm):
-                nn.init.ones_(module.weight)
-        enc, dec = self.encoder, self.decoder
-        for code in (enc.text_code, enc.patch_code, dec.target_code, dec.patch_code, enc.patch_query, enc.blank):
-            nn.init.normal_(code, std=0.02)
-        if c.frame_code == "tiles":
-            nn.init.normal_(self.frame.embedding.weight)                      # unit rms, as latents have
-        else:
-            for mlp in (self.frame.project, self.frame.lift):                 # no residual path around these two
-                for weight in (mlp.up.weight, mlp.down.weight):
-                    nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
-            nn.init.normal_(self.frame.lift.up.weight, std=1 / c.patch_size)  # padded inputs do not count
-        if not c.aligned_start:
-            return
-        nn.init.normal_(dec.embedding.weight, std=0.125)
-        nn.init.normal_(enc.blank, std=1.0)
-        nn.init.normal_(enc.embedding.weight, std=0.125)
-        self._align_frame()
-        code = torch.randn(max(c.max_seq_len, c.num_patches), c.d_model)
-        for parameter in (enc.text_code, enc.patch_code, dec.target_code, dec.patch_code):
-            parameter.copy_(code[: len(parameter)])
-        nn.init.zeros_(enc.patch_query)
-        for cross in (enc.cross, *(layer.cross for layer in dec.layers)):
-            nn.init.orthogonal_(cross.query_code.weight, gain=2.0)
-            cross.key_code.weight.copy_(cross.query_code.weight)
-            nn.init.zeros_(cross.query.weight)
-            nn.init.zeros_(cross.key.weight)
-            nn.init.orthogonal_(cross.value.weight)
-            nn.init.zeros_(cross.out.weight)
-        for cross in (enc.cross, dec.layers[0].cross):
-            cross.out.weight.copy_(cross.value.weight.T)
-        for layer in (*enc.layers, *dec.grid_layers, *dec.layers):
-            nn.init.zeros_(layer.self_attention.out.weight)
-            nn.init.zeros_(layer.mlp.down.weight)
-        nn.init.zeros_(enc.mlp.down.weight)
-        nn.init.orthogonal_(self.patches.unfold.weight, gain=c.patch_size)
-        self.patches.fold.weight.copy_(self.patches.unfold.weight.T / c.patch_size**2)
-
-    def _align_frame(self) -> None:
-        """The frame's part of the aligned start; changes nothing where a patch has too few cells for a binary code."""
-        c, frame, cells, m = self.config, self.frame, self.config.patch_size**2, self.config.code_bits
-        if c.frame_code == "tiles":
-            table, known = self.encoder.embedding.weight, min(c.vocab_size, len(frame.words) - 1)
-            frame.embedding.weight[:known] = table[:known] / 0.125
-            frame.embedding.weight[known] = self.encoder.blank
-            return
-        if 2**c.code_bits < c.vocab_size:
-            return
-        # Orthonormal directions without a mean, which layer norm would take away: basis[:m] for the code.
-        random = torch.randn(c.d_model, c.d_model - 1)
-        basis = torch.linalg.qr(torch.cat([torch.ones(c.d_model, 1), random], 1))[0].T[1:]            # (D - 1, D)
-        amplitude = math.sqrt(c.d_model / 2 / m)                              # of a bit, in latents of unit rms
-        (bits, distance), table = token_code(c.vocab_size, m), self.encoder.embedding.weight
-        rest = math.sqrt(c.d_model / 2 / (c.d_model - 1 - m))
-        noise = torch.randn(len(table), c.d_model - 1 - m)
-        table.copy_(0.125 * rest * noise @ basis[m:])
-        table[: c.vocab_size] += 0.125 * amplitude * bits @ basis[:m]
-        self.encoder.blank.copy_(amplitude * basis[:m].sum(0) + rest * noise[0] @ basis[m:])    # no text: all cells +1
-        # Lifted latents give 0.125 D / (sqrt(2) m) logits a bit: the nearest other token shall be 12 logits behind.
-        nn.init.constant_(self.decoder.norm_out.weight, max(1.0, 12 / (2 * distance * 0.125 * c.d_model / 2**0.5 / m)))
-        # Cell j shows bit j mod m. A linear map through an MLP: gelu(x) - gelu(-x) = x, so up = [A, -A] and
-        # down = [B, -B] give B A.
-        show = F.pad(torch.eye(m).repeat(-(-cells // m), 1)[:cells], (0, 0, 0, frame.width - cells))       # (width, m)
-        for mlp, up, down in ((frame.project, 2.0 / amplitude * basis[:m], show), (frame.lift, show.T, basis[:m].T)):
-            nn.init.zeros_(mlp.down.weight)
-            for sign, start in ((1, 0), (-1, m)):
-                mlp.up.weight[start : start + m] = sign * up
-                mlp.down.weight[:, start : start + m] = sign * down
+        init_weights(self)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, frame_rows: int = 0, blank_rows: int = 0,
                 dynamics: Callable[[Tensor], Tensor] | None = None) -> tuple[Tensor, Tensor]:
@@ -851,22 +730,10 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
     @classmethod
     def from_checkpoint(cls, checkpoint: dict, name: str = "checkpoint") -> "WheelerTextAutoencoder":
         """The model of a dict as `to_checkpoint` writes it, in eval mode, or ValueError that says what is wrong."""
-        if not isinstance(checkpoint, dict) or not {"format_version", "config", "model"} <= checkpoint.keys():
-            raise ValueError(f"{name} is not a Wheeler checkpoint: it has no format_version, config and model")
-        version = checkpoint["format_version"]
-        if type(version) is not int or version != CHECKPOINT_FORMAT:
-            raise ValueError(f"{name} has format version {version!r:.80}, wanted {CHECKPOINT_FORMAT}")
-        stored, weights, tokenizer = checkpoint["config"], checkpoint["model"], checkpoint.get("tokenizer")
-        if not isinstance(stored, dict) or not isinstance(weights, dict):
-            raise ValueError(f"{name} is not a Wheeler checkpoint: its config or model is no dict")
+        stored, weights, tokenizer = plain_contents(checkpoint, name)
         unknown = stored.keys() - {field.name for field in fields(WheelerConfig)}
         if unknown:
             raise ValueError(f"{name} has unknown config entries: {', '.join(sorted(map(str, unknown)))}")
-        for key, weight in weights.items():
-            # A view can claim a size that its storage does not have.
-            if not (isinstance(weight, Tensor) and weight.is_floating_point() and weight.is_contiguous() and
-                    weight.layout is torch.strided and isinstance(key, str)):
-                raise ValueError(f"{name}: {key!r:.80} of its model is not a plain tensor of floats")
         try:
             config = WheelerConfig(**stored)
         except ValueError as error:
@@ -936,14 +803,6 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
         return model.to(map_location).eval()
 
 
-def find_checkpoint(path: str | os.PathLike) -> Path:
-    """What `load_from_checkpoint(path)` loads: the path, or, where that is a best.pt that training has not written yet,
-    the model that comes with the project, a folder beside it."""
-    path = Path(path)
-    shipped = path.parent / SHIPPED
-    return shipped if path.name == "best.pt" and not path.exists() and (shipped / "config.json").is_file() else path
-
-
 def check_sizes(config: WheelerConfig, shapes: dict[str, tuple[int, ...]], name: str) -> None:
     """ValueError where a stored config claims other sizes than the tensors beside it have: found out before a model of
     these sizes takes memory."""
@@ -958,19 +817,3 @@ def check_sizes(config: WheelerConfig, shapes: dict[str, tuple[int, ...]], name:
                         ("patches.unfold.weight", (c.patch_size**2 * d, d))):
         if shapes.get(key) != wanted:
             raise ValueError(f"{name} does not fit its own config: {key} has shape {shapes.get(key)}, wanted {wanted}")
-
-
-def read_checkpoint(path: str | os.PathLike) -> dict:
-    """The dict of a checkpoint file, tensors on the CPU, read without running code in it; see load_from_checkpoint."""
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"no checkpoint at {path}: train one first, for example with `python train.py`")
-    try:
-        with zipfile.ZipFile(path) as archive:                                # what torch.save writes is not compressed
-            if sum(entry.file_size for entry in archive.infolist()) > os.path.getsize(path):
-                raise ValueError("it claims to unpack to more than it is")
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:                                                # torch raises half a dozen types here
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        if isinstance(error, (pickle.UnpicklingError, zipfile.BadZipFile)):   # torch's text advises an unsafe load
-            reason = "it is no file of torch.save, or holds more than tensors and plain values"
-        raise ValueError(f"{path} is not a readable checkpoint: {reason}") from None

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from models import read_checkpoint
+from checkpoint import read_checkpoint
 
 RUN_FILES = ("last.pt", "best.pt", "metrics.jsonl", "run.json")
 

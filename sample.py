@@ -29,8 +29,9 @@ import numpy as np
 import torch
 from PIL import Image, PngImagePlugin
 
+from checkpoint import find_checkpoint
 from data import read_local, split_texts
-from models import WheelerTextAutoencoder, find_checkpoint
+from models import WheelerTextAutoencoder
 from wheeler_code import FrameCode, fence_line, frame_bits
 from wheeler_cpu import Parser, WheelerMemoryCPU, add_noise, frame_image
 

@@ -33,6 +33,7 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
+from checkpoint import find_checkpoint, read_checkpoint
 from data import (
     TOKENIZER_TEXTS,
     EpochBatches,
@@ -44,7 +45,7 @@ from data import (
     load_texts,
 )
 from metrics import PATHS, check_device, reconstruct, score, teacher_forced
-from models import WheelerConfig, WheelerTextAutoencoder, find_checkpoint, read_checkpoint
+from models import WheelerConfig, WheelerTextAutoencoder
 from ranks import Ranks, StopSignal, start_worker
 from run_folder import (
     Metrics,

@@ -10,7 +10,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from models import WheelerConfig, WheelerTextAutoencoder, read_checkpoint, token_code
+from aligned_start import token_code
+from checkpoint import read_checkpoint
+from models import WheelerConfig, WheelerTextAutoencoder
 from tokenizer import tokenizer_from_dict, tokenizer_to_dict, train_tokenizer
 
 TEXTS = ["Once upon a time there was a rabbit.", "", "The rabbit ran home. “Where is Zoë?” said the fox.", "A red hat"]

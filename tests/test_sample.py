@@ -9,7 +9,8 @@ from PIL import Image
 from safetensors import safe_open
 
 import sample
-from models import SHIPPED, WheelerTextAutoencoder, find_checkpoint
+from checkpoint import SHIPPED, find_checkpoint
+from models import WheelerTextAutoencoder
 
 TEXT = "Tom had a red ball."
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from models import SHIPPED
+from checkpoint import SHIPPED
 
 nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
 pytest.importorskip("ipykernel")

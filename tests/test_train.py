@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from conftest import TINY
 
 import train
-from models import SHIPPED, WheelerTextAutoencoder
+from checkpoint import SHIPPED
+from models import WheelerTextAutoencoder
 from sample_corpus import stories
 from tokenizer import train_tokenizer
 

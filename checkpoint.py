@@ -1,0 +1,57 @@
+"""Checkpoint files: where they are, what stands in for one, and how one is read without trusting it.
+
+A checkpoint is a dict of plain types and tensors, written by torch.save: {"format_version": 1, "config": the fields of
+WheelerConfig, "model": state dict, "tokenizer": strings or None}; train.py adds "training".
+"""
+
+import os
+import pickle
+import zipfile
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+CHECKPOINT_FORMAT = 1
+SHIPPED = "wheeler-21m"                                                       # folder of the model in checkpoints/
+
+
+def find_checkpoint(path: str | os.PathLike) -> Path:
+    """What `load_from_checkpoint(path)` loads: the path, or, where that is a best.pt that training has not written yet,
+    the model that comes with the project, a folder beside it."""
+    path = Path(path)
+    shipped = path.parent / SHIPPED
+    return shipped if path.name == "best.pt" and not path.exists() and (shipped / "config.json").is_file() else path
+
+
+def read_checkpoint(path: str | os.PathLike) -> dict:
+    """The dict of a checkpoint file, tensors on the CPU, read without running code in it; see load_from_checkpoint."""
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"no checkpoint at {path}: train one first, for example with `python train.py`")
+    try:
+        with zipfile.ZipFile(path) as archive:                                # what torch.save writes is not compressed
+            if sum(entry.file_size for entry in archive.infolist()) > os.path.getsize(path):
+                raise ValueError("it claims to unpack to more than it is")
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:                                                # torch raises half a dozen types here
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        if isinstance(error, (pickle.UnpicklingError, zipfile.BadZipFile)):   # torch's text advises an unsafe load
+            reason = "it is no file of torch.save, or holds more than tensors and plain values"
+        raise ValueError(f"{path} is not a readable checkpoint: {reason}") from None
+
+
+def plain_contents(checkpoint: dict, name: str) -> tuple[dict, dict, dict | None]:
+    """Config, weights and tokenizer of a checkpoint's dict; ValueError where it is none, or not what it seems."""
+    if not isinstance(checkpoint, dict) or not {"format_version", "config", "model"} <= checkpoint.keys():
+        raise ValueError(f"{name} is not a Wheeler checkpoint: it has no format_version, config and model")
+    version, config, weights = (checkpoint[key] for key in ("format_version", "config", "model"))
+    if type(version) is not int or version != CHECKPOINT_FORMAT:
+        raise ValueError(f"{name} has format version {version!r:.80}, wanted {CHECKPOINT_FORMAT}")
+    if not isinstance(config, dict) or not isinstance(weights, dict):
+        raise ValueError(f"{name} is not a Wheeler checkpoint: its config or model is no dict")
+    for key, weight in weights.items():
+        # A view can claim a size that its storage does not have.
+        if not (isinstance(weight, Tensor) and weight.is_floating_point() and weight.is_contiguous() and
+                weight.layout is torch.strided and isinstance(key, str)):
+            raise ValueError(f"{name}: {key!r:.80} of its model is not a plain tensor of floats")
+    return config, weights, checkpoint.get("tokenizer")
