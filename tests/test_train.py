@@ -325,6 +325,7 @@ def test_foreign_and_damaged_checkpoints_give_one_line(run, capsys):
     foreign = {"tensor": torch.ones(2), "list": [1], "weights": {"a": torch.ones(2)}, "empty": {"training": {}},
                "model": {k: v for k, v in good.items() if k != "training"}, "version": good | {"format_version": 99},
                "optimizer": good | {"training": good["training"] | {"optimizer": {}}},
+               "config": good | {"config": good["config"] | {"d_model": torch.ones(2)}},
                "notok": good | {"tokenizer": None},
                "badtok": good | {"tokenizer": good["tokenizer"] | {"json": "x"}}, "names": good | {"model": {}}}
     for name, state in foreign.items():
@@ -556,6 +557,15 @@ def test_compiled_run_has_clean_checkpoint_keys(run):
 # ---- streaming, fine-tuning, precision, compile ---------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def streamed(shared, tmp_path_factory):
+    """last.pt of a streamed run."""
+    folder = tmp_path_factory.mktemp("streamed")
+    assert train.main([*TINY, "--streaming", "--dataset", str(shared / "a.jsonl"), "--cache_dir", str(shared / "cache"),
+                       "--output_dir", str(folder)]) == 0
+    return folder / "last.pt"
+
+
 @pytest.mark.parametrize("first", [2, 3, 7])                                  # in a block, at its end, in the next pass
 def test_streamed_run_resumes_exactly(run, monkeypatch, first):
     """Blocks of 30 rows, 3 steps each: 49 texts are two blocks."""
@@ -572,6 +582,34 @@ def test_streaming_caches_no_training_text(run, tmp_path):
     assert run(f"--streaming --cache_dir {tmp_path / 'cache'}") == 0
     sizes = [len((folder / "tokens.bin").read_bytes()) for folder in (tmp_path / "cache").iterdir() if folder.is_dir()]
     assert len(sizes) == 1 and sizes[0] < 3 * 16 * 2 + 1                      # three unseen texts
+
+
+@pytest.mark.parametrize("key, value", [
+    (None, torch.ones(3)), (None, None), (None, {}), ("number", 1.5), ("number", -1), ("done", True), ("done", -1),
+    ("position", 3), ("row", -1), ("row", torch.ones(1)), ("at", 10**30), ("at", "x"), ("at", None),
+])
+def test_damaged_place_in_a_stream_is_one_line(run, capsys, streamed, key, value):
+    checkpoint = load(streamed)
+    place = checkpoint["training"]["stream"]
+    if key is None:
+        checkpoint["training"]["stream"] = value
+    else:
+        (place["position"] if key in ("row", "at") else place)[key] = value
+    torch.save(checkpoint, "bad.pt")
+    assert resume("bad.pt --max_steps 5") == 2
+    assert capsys.readouterr().err == "train.py: --resume bad.pt: its place in the stream is damaged\n"
+
+
+def test_stream_of_other_data_is_not_resumed(run, capsys, shared, streamed):
+    """What is held out is the same, what is trained on is not."""
+    lines = (shared / "a.jsonl").read_text().splitlines(keepends=True)
+    Path("other.jsonl").write_text("".join([*lines[:5], *lines[6:]]) + lines[5])
+    for flags, message in (("--dataset other.jsonl", "other.jsonl is not what the checkpoint was trained on"),
+                           ("--max_train_samples 3", "--max_train_samples differ")):
+        assert resume(f"{streamed} --max_steps 5 --output_dir new {flags}") == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
+    assert resume(f"{streamed} --max_steps 5 --output_dir new") == 0
 
 
 def test_streaming_names_what_it_needs(run, capsys):
