@@ -53,6 +53,7 @@ from run_folder import (
     best_loss,
     explain,
     git_commit,
+    keep_later,
     plot,
     read_metrics,  # noqa: F401  (train.read_metrics)
     restore_optimizer,
@@ -476,7 +477,9 @@ def train(args: argparse.Namespace, checkpoint: dict | None, ranks: Ranks, lock:
           f"{args.batch_size * args.accumulation_steps} texts and about {tokens_per_step:,.0f} tokens a step, "
           f"of {args.batch_size} rows {frame_rows} are decoded from the frame, {blank_rows} from nothing")
     if state is not None and os.path.samefile(out, os.path.dirname(args.resume) or "."):
-        best = best_loss(out / "best.pt") if ranks.main else best             # may be newer than the checkpoint
+        if ranks.main:
+            keep_later(out, args.resume, step)
+            best = best_loss(out / "best.pt")                                 # may be newer than the checkpoint
     elif ranks.main:
         set_aside(out)
     metrics = None
