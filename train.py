@@ -392,7 +392,8 @@ def train(args: argparse.Namespace, checkpoint: dict | None, ranks: Ranks, lock:
     if args.batch_size == "auto":
         from doctor import largest_batch
 
-        args.batch_size = ranks.lowest(largest_batch(model, args, device, data.buckets[-1])) * ranks.count
+        most = largest_batch(model, args, device, data.buckets[-1], ranks.here)
+        args.batch_size = ranks.lowest(most) * ranks.count
         say(f"memory      --batch_size auto: {args.batch_size} texts fit")
     if args.batch_size > len(data):
         say(f"--batch_size {args.batch_size} is more than the {len(data)} training texts: this run takes {len(data)}")
@@ -687,8 +688,9 @@ def train(args: argparse.Namespace, checkpoint: dict | None, ranks: Ranks, lock:
 
 
 def main(argv: list[str] | None = None) -> int:
-    args, ranks = None, Ranks()
+    args = ranks = None
     try:
+        ranks = Ranks()
         args, checkpoint = parse(argv, print if ranks.main else lambda *words: None)
         if args.plot:
             plot(args.plot, Path(args.output_dir) / "curves.png")
@@ -706,7 +708,7 @@ def main(argv: list[str] | None = None) -> int:
         message = explain(error, args)
         if message is None:
             raise
-        if ranks.local == 0 or not isinstance(error, ValueError):             # the flags are wrong for all alike
+        if ranks is None or ranks.local == 0 or not isinstance(error, ValueError):      # else all say the same
             print(f"train.py: {message}", file=sys.stderr)
         return 2
 
