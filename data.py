@@ -22,12 +22,14 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from itertools import islice
 from pathlib import Path
 
@@ -36,7 +38,14 @@ import torch
 from tqdm import tqdm
 
 from models import WheelerConfig, round_up
-from tokenizer import load_tokenizer, tokenizer_from_dict, tokenizer_to_dict, train_tokenizer, vocabulary_size
+from tokenizer import (
+    first_line,
+    load_tokenizer,
+    tokenizer_from_dict,
+    tokenizer_to_dict,
+    train_tokenizer,
+    vocabulary_size,
+)
 
 DEFAULT_DATASET = "roneneldan/TinyStories"
 HELD_OUT_EVERY, HELD_OUT_MOST = 20, 1000
@@ -44,6 +53,7 @@ TOKENIZER_TEXTS = 200_000  # more texts change little and cost minutes
 CACHE_FORMAT = 2  # part of every cache key: a new layout never opens old entries
 BLOCK_TEXTS = 10_000  # texts that --streaming shuffles at a time
 LEFT_AFTER = 24 * 3600  # seconds after which a half-written cache entry is somebody's crash, not somebody's work
+HALF_WRITTEN = re.compile(r"[0-9a-f]{16}\.[a-z0-9_]{8}")  # its name: a key and what mkdtemp adds
 
 
 class DataError(ValueError):
@@ -96,16 +106,18 @@ def read_local(path: Path, text_column: str) -> list[str]:
     return texts
 
 
+def held_out(count: int) -> range:
+    """Which of the first `count` texts are for validation where the data set brings no such split."""
+    return range(0, min(count, HELD_OUT_EVERY * HELD_OUT_MOST), HELD_OUT_EVERY)
+
+
 def hold_out(texts: Sequence[str], split: str) -> list[str]:
     """A fixed validation split where the data set brings none."""
     if len(texts) < 2:
         raise DataError(f"a data set with {len(texts)} text and no validation split is too small: at least 2 are "
                         "needed, one of them is held out")
-    held = [i for i in range(0, len(texts), HELD_OUT_EVERY)][:HELD_OUT_MOST]
-    if split == "validation":
-        return [texts[i] for i in held]
-    chosen = set(held)
-    return [text for i, text in enumerate(texts) if i not in chosen]
+    held = held_out(len(texts))
+    return [texts[i] for i in held] if split == "validation" else [t for i, t in enumerate(texts) if i not in held]
 
 
 def load_from_hub(dataset: str, **options):
@@ -115,10 +127,9 @@ def load_from_hub(dataset: str, **options):
     try:
         return load_dataset(dataset, **options)
     except Exception as error:  # dozens of types, most of them mean "not reachable"
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise DataError(f"--dataset {dataset}: no such file or folder here, and it cannot be loaded from the hub "
-                        f"({reason}). Without a network train on the embedded corpus with `--dataset sample`, or on a "
-                        "local file with `--dataset stories.jsonl`") from None
+                        f"({first_line(error)}). Without a network train on the embedded corpus with `--dataset "
+                        "sample`, or on a local file with `--dataset stories.jsonl`") from None
 
 
 def load_texts(dataset: str = DEFAULT_DATASET, split: str = "train", text_column: str = "text") -> Sequence[str]:
@@ -156,10 +167,9 @@ def load_texts(dataset: str = DEFAULT_DATASET, split: str = "train", text_column
         return splits[split if "train" in splits or split == "validation" else next(iter(splits))][text_column]
     if len(column) < 2:
         return hold_out(column[text_column], split)                           # says what is wrong
-    if split == "train":
-        return column.select([i for i in range(len(column)) if i % HELD_OUT_EVERY or
-                              i >= HELD_OUT_EVERY * HELD_OUT_MOST])[text_column]
-    return column.select(range(0, min(len(column), HELD_OUT_EVERY * HELD_OUT_MOST), HELD_OUT_EVERY))[text_column]
+    held = held_out(len(column))
+    return column.select(held if split == "validation" else [i for i in range(len(column)) if i not in held])[
+        text_column]
 
 
 class TextStream:
@@ -192,14 +202,36 @@ class TextStream:
             self.start, self.open = {"row": 0, "at": json.dumps(self.hub.state_dict())}, (None, None)
             self.held_out = None if "validation" not in splits else [
                 self._column(row) for row in islice(splits["validation"], HELD_OUT_MOST)]
-        self.spared, self.limit = 0, limit                                    # rows up to here: every 20th is held out
+        self.spared, self.limit = range(0), limit                             # rows that are held out
         if self.held_out is None:
-            self.spared = HELD_OUT_EVERY * HELD_OUT_MOST
-            self.held_out = hold_out(self._rows(self.start, self.spared)[0], "validation")
-            while 0 <= limit and self.limit - -(-min(self.limit, self.spared) // HELD_OUT_EVERY) < limit:
+            self.spared = held_out(HELD_OUT_EVERY * HELD_OUT_MOST)
+            self.held_out = hold_out(self._rows(self.start, HELD_OUT_EVERY * HELD_OUT_MOST)[0], "validation")
+            while 0 <= limit and self.limit - len(held_out(self.limit)) < limit:
                 self.limit += 1                                               # so many rows for so many to train on
         elif not self._rows(self.start, 1)[0]:
             raise DataError(f"--dataset {dataset}: there is no text in it")
+
+    def content(self, *used: int | str) -> str:
+        """Hash of what the texts are and how they are `used`: of a file its size and beginning, of the hub the name."""
+        what = [self.dataset]
+        try:
+            if self.path:
+                with open(self.path, "rb") as file:
+                    what = [os.path.getsize(self.path), hashlib.sha256(file.read(2**20)).hexdigest()]
+        except OSError as error:
+            raise DataError(f"--dataset {self.path}: cannot be read ({error.strerror})") from None
+        return f"stream {hashlib.sha256(json.dumps([*what, self.text_column, self.limit, *used]).encode()).hexdigest()}"
+
+    def check_place(self, place) -> dict:
+        """`place` of a checkpoint, {"number": block, "position": its own, "done": steps in it}, or DataError."""
+        position = place.get("position") if isinstance(place, dict) else None
+        if isinstance(position, dict):
+            row, at = position.get("row"), position.get("at")
+            counts = [place.get("number"), place.get("done"), row, at if self.path else 0]
+            if (all(type(n) is int and n >= 0 for n in counts) and not 0 <= self.limit <= row and
+                    (at < self.path.stat().st_size if self.path else isinstance(at, str))):
+                return place
+        raise DataError("its place in the stream is damaged")
 
     def block(self, position: dict, size: int = BLOCK_TEXTS) -> tuple[list[str], dict]:
         """The training texts among the `size` rows from a position on, and the position after them: the start again
@@ -208,7 +240,7 @@ class TextStream:
         count = size if self.limit < 0 else min(size, self.limit - row)
         texts, after = self._rows(position, count)
         ended = len(texts) < count or row + count == self.limit
-        kept = [text for i, text in enumerate(texts, row) if i >= self.spared or i % HELD_OUT_EVERY]
+        kept = [text for i, text in enumerate(texts, row) if i not in self.spared]
         return kept, self.start if ended else after
 
     def _column(self, row: dict) -> str:
@@ -222,16 +254,15 @@ class TextStream:
         texts = []
         if self.path is None:
             reached, rows = self.open
-            if position != reached:                                           # else: go on reading where we are
-                self.hub.load_state_dict(json.loads(position["at"]))
-                rows = iter(self.hub)
             try:
+                if position != reached:                                       # else: go on reading where we are
+                    self.hub.load_state_dict(json.loads(position["at"]))
+                    rows = iter(self.hub)
                 texts = [self._column(row) for row in islice(rows, count)]
             except DataError:
                 raise
             except Exception as error:                                        # the network, a damaged file
-                reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-                raise DataError(f"--dataset {self.dataset}: reading the stream failed ({reason})") from None
+                raise DataError(f"--dataset {self.dataset}: reading the stream failed ({first_line(error)})") from None
             reached = {"row": position["row"] + len(texts), "at": json.dumps(self.hub.state_dict())}
             self.open = reached, rows
             return texts, reached
@@ -376,13 +407,13 @@ class TokenDataset(Tokens):
 
 class TokenBlocks:
     """Blocks of a TextStream as Tokens. `number` and `position` say which one is at hand: a run goes on from them.
-    While one is trained on, a thread makes the next."""
+    While one is trained on, a thread makes the next: a daemon, since the end of a run must not wait for a block."""
 
     def __init__(self, stream: TextStream, tokenizer, max_seq_len: int, long_texts: str, number: int = 0,
                  position: dict | None = None):
         self.stream, self.tokenizer, self.cut = stream, tokenizer, (max_seq_len, long_texts)
         self.number, self.position = number, position or stream.start
-        self.thread, self.next = ThreadPoolExecutor(1), None
+        self.next = None
         self.tokens, self.after = self._make(self.position)
 
     def _make(self, position: dict) -> tuple[Tokens, dict]:
@@ -397,7 +428,15 @@ class TokenBlocks:
 
     def prepare(self) -> None:
         """Begin to make the next block in the background."""
-        self.next = self.next or self.thread.submit(self._make, self.after)
+        if self.next is None:
+            self.next = Future()
+            threading.Thread(target=self._fill, args=(self.next, self.after), daemon=True).start()
+
+    def _fill(self, block: Future, position: dict) -> None:
+        try:
+            block.set_result(self._make(position))
+        except BaseException as error:                                        # for whoever takes the block
+            block.set_exception(error)
 
     def advance(self) -> None:
         """Go to the next block; after the last one the data begins again."""
@@ -429,8 +468,8 @@ def build_dataset(texts: Sequence[str], tokenizer, max_seq_len: int, cache_dir: 
         except (OSError, ValueError, KeyError, TypeError, EOFError):          # damaged: make it again
             shutil.rmtree(folder, ignore_errors=True)
     make_cache_dir(cache_dir)
-    for left in Path(cache_dir).glob("*.????????"):                           # of runs that were killed here
-        if left.is_dir() and time.time() - left.stat().st_mtime > LEFT_AFTER:
+    for left in Path(cache_dir).iterdir():                                    # of runs that were killed here
+        if HALF_WRITTEN.fullmatch(left.name) and left.is_dir() and time.time() - left.stat().st_mtime > LEFT_AFTER:
             shutil.rmtree(left, ignore_errors=True)
     temporary = Path(tempfile.mkdtemp(dir=cache_dir, prefix=f"{key}."))
     try:

@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 import warnings
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -105,12 +105,20 @@ def check_kernels(out: Report, device: torch.device) -> None:
         out.check("device check", False, str(trouble).splitlines()[0])
 
 
-def check_device(out: Report, backend: str) -> torch.device | None:
+def installed(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def inspect_device(out: Report, backend: str) -> torch.device | None:
     """Versions, driver and chip for the backend rocm, cuda or cpu, then its kernels; None where it is not there."""
     built = {name.upper(): getattr(torch.version, name) for name in ("hip", "cuda")}
     print(", ".join([f"python {platform.python_version()}", f"torch {torch.__version__}",
                      *(f"{name} {number}" for name, number in built.items() if number), f"backend {backend}"]))
-    print(", ".join(f"{name} {version(name)}" for name in ("transformers", "tokenizers", "datasets", "numpy", "numba")))
+    packages = ("transformers", "tokenizers", "datasets", "numpy", "numba")
+    print(", ".join(f"{name} {installed(name)}" for name in packages))
     if backend == "cpu":
         out.check("device", True, f"CPU, {torch.get_num_threads()} threads")
         check_kernels(out, torch.device("cpu"))
@@ -269,33 +277,40 @@ def free_memory(device: torch.device) -> int:
     return free
 
 
-def largest_batch(model, args: argparse.Namespace, device: torch.device, length: int) -> int:
+def step_line(model, args: argparse.Namespace, device: torch.device, length: int) -> tuple[float, float, int]:
+    """Memory of a step of n texts as base + n * each, bytes, from the largest two batches that fit (of small ones it is
+    less regular), and the larger of them."""
+    for few, more in ((8, 32), (2, 8), (1, 2), (1, 1)):
+        try:
+            low, high = (step_memory(model, args, device, rows, length) for rows in (few, more))
+            break
+        except (torch.OutOfMemoryError, MemoryError):
+            if more == 1:
+                raise
+    each = max(1.0, (high - low) / (more - few) if more > few else low)
+    return low - few * each, each, more
+
+
+def largest_batch(model, args: argparse.Namespace, device: torch.device, length: int, processes: int = 1) -> int:
     """The most texts of `length` tokens that a training step has room for: memory is measured at two batches, and
-    on a GPU the answer is tried. Changes neither weights nor generators."""
-    weights = {name: value.clone() for name, value in model.state_dict().items()} if device.type == "cuda" else None
-    state = torch.get_rng_state()
+    on a GPU the answer is tried. On a CPU so many `processes` share the memory. Changes neither weights nor
+    generators."""
+    gpu, eights = device.type == "cuda", lambda rows: rows // 8 * 8 if rows > 8 else rows
+    weights = {name: value.clone() for name, value in model.state_dict().items()} if gpu else None
     try:
-        for few, more in ((8, 32), (2, 8), (1, 2)):                           # larger ones are measured more exactly
-            try:
-                low, high = (step_memory(model, args, device, rows, length) for rows in (few, more))
-                break
-            except (torch.OutOfMemoryError, MemoryError):
-                if more == 2:
-                    raise
-        each = max(1.0, (high - low) / (more - few))
-        room = SPARE * free_memory(device) - (low - few * each)
-        rows = int(room / each)
-        rows = rows // 8 * 8 if rows > 8 else rows
-        while device.type == "cuda" and rows > more:
-            try:
-                step_memory(model, args, device, rows, length)
-                break
-            except torch.OutOfMemoryError:
-                rows = int(rows * 0.9) // 8 * 8
+        with torch.random.fork_rng([device] if gpu else []):
+            base, each, fits = step_line(model, args, device, length)
+            rows = eights(int((SPARE * free_memory(device) / (1 if gpu else processes) - base) / each))
+            while gpu and rows > fits:
+                try:
+                    step_memory(model, args, device, rows, length)
+                    break
+                except torch.OutOfMemoryError:
+                    rows = eights(int(rows * 0.9))
+            rows = max(rows, fits) if gpu else rows
     except OSError as reason:
         raise ValueError(f"--batch_size auto: free memory cannot be measured here ({reason}); name a number") from None
     finally:
-        torch.set_rng_state(state)
         if weights is not None:
             model.load_state_dict(weights)
             model.zero_grad(set_to_none=True)
@@ -329,7 +344,9 @@ def compiler_problem(device: torch.device) -> str | None:
         if not torch.allclose(x.grad.cpu(), 2 * torch.full((64,), 2.0).cos()):
             return "compiled code gives wrong results"
     except Exception as error:                                                # one of a dozen types
-        return (str(error).strip() or type(error).__name__).splitlines()[0][:120]
+        from tokenizer import first_line
+
+        return first_line(error, 120)
     return None
 
 
@@ -432,13 +449,13 @@ def count_texts(args: argparse.Namespace) -> int | None:
 
 def report(args: argparse.Namespace) -> int:
     """`train.py --doctor`: everything about this machine and these flags; 1 if a check failed, else 0."""
-    from metrics import check_device as usable
+    from metrics import check_device
     from models import WheelerConfig, WheelerTextAutoencoder
     from train import MODEL_FLAGS, duration, precision_of
 
-    out, wanted = Report(), usable(args.device)                               # ValueError where it cannot be used
+    out, wanted = Report(), check_device(args.device)                         # ValueError where it cannot be used
     backend = "cpu" if wanted.type == "cpu" else backend_here()
-    if check_device(out, backend) is None:
+    if inspect_device(out, backend) is None:
         return 1
     problems = environment(backend, os.environ, login_groups())
     for problem in problems:
@@ -466,12 +483,11 @@ def report(args: argparse.Namespace) -> int:
                   f"{free / 2**30:.1f} GiB free{f', checkpoints need {needed / 2**30:.2f}' if needed else ''}"
                   f"{'' if writable else ', not writable'}")
     free = free_memory(wanted)
-    rows = args.batch_size if args.batch_size != "auto" else largest_batch(model, args, wanted, length)
-    rows = min(rows, 4) if wanted.type == "cpu" else rows
     try:
-        low, high = (step_memory(model, args, wanted, n, length) for n in (2, 8))
         batch = args.batch_size if args.batch_size != "auto" else largest_batch(model, args, wanted, length)
-        needed = low + (high - low) / 6 * (batch - 2)
+        rows = min(batch, 4) if wanted.type == "cpu" else batch
+        base, each, _ = step_line(model, args, wanted, length)
+        needed = base + each * batch
         out.check("memory", needed < free, f"{free / 2**30:.1f} GiB free; --batch_size {batch} needs about "
                   f"{needed / 2**30:.1f}")
         if args.compile:
@@ -507,10 +523,16 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.command == "device":
         out = Report()
-        check_device(out, args.backend)
+        inspect_device(out, args.backend)
         return int(out.failed)
     if args.command == "memory":
-        memory_table(args.batch_sizes, args.grid_sizes, torch.device(args.device))
+        from metrics import check_device
+
+        try:
+            memory_table(args.batch_sizes, args.grid_sizes, check_device(args.device))
+        except ValueError as error:
+            print(f"doctor.py: {error}", file=sys.stderr)
+            return 2
     else:
         times_table(args.measure)
     return 0

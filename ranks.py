@@ -21,23 +21,35 @@ import torch
 import torch.distributed as dist
 
 
+def launcher_number(name: str, default: int | None = None) -> int:
+    value = os.environ.get(name, default)
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} = {value!r} in the environment must be a number, as torchrun sets it") from None
+
+
 class Ranks:
-    """rank 0 .. count - 1 of this process, local: its number on this machine."""
+    """rank 0 .. count - 1 of this process, local: its number on this machine, here: how many there are on it, as far
+    as it knows. ValueError where the launcher's variables are no numbers."""
 
     def __init__(self):
-        get = lambda name, default: int(os.environ.get(name, default))
         there = "MASTER_ADDR" in os.environ and "RANK" in os.environ          # WORLD_SIZE alone: another launcher's
-        self.count = get("WORLD_SIZE", 1) if there else 1
-        self.rank, self.local = (get("RANK", 0), get("LOCAL_RANK", 0)) if self.count > 1 else (0, 0)
+        self.count = launcher_number("WORLD_SIZE", 1) if there else 1
+        self.rank, self.local, self.here = 0, 0, 1
+        if self.count > 1:
+            launcher_number("MASTER_PORT")                                    # torch needs it
+            self.rank, self.local = launcher_number("RANK"), launcher_number("LOCAL_RANK", 0)
+            self.here = launcher_number("LOCAL_WORLD_SIZE", self.local + 1)
         self.main = self.rank == 0
 
     def device_name(self, name: str | None) -> str | None:
         """--device of this process: without one, a GPU of its own. ValueError where there are too few."""
         if self.count == 1 or name not in (None, "cuda") or not torch.cuda.is_available():
             return name
-        if self.local >= torch.cuda.device_count():
-            raise ValueError(f"process {self.local} of this machine has no GPU: torchrun --nproc_per_node must be at "
-                             f"most {torch.cuda.device_count()}, or --device cpu")
+        if max(self.local + 1, self.here) > torch.cuda.device_count():        # all raise it: process 0 is the one heard
+            raise ValueError(f"process {torch.cuda.device_count()} of this machine has no GPU: torchrun "
+                             f"--nproc_per_node must be at most {torch.cuda.device_count()}, or --device cpu")
         return f"cuda:{self.local}"
 
     def start(self, device: torch.device) -> None:

@@ -1,7 +1,8 @@
 """What a run keeps on disk. A crash, a full disk or a second run never costs what is there already.
 
 Checkpoints and run.json are written beside their target, flushed and renamed. metrics.jsonl grows by whole lines. A run
-locks its folder, so that no second one writes there; a new run moves the files of an earlier one aside.
+locks its folder, so that no second one writes there; a new run moves the files of an earlier one aside, and so does one
+that goes on from before the newest state.
 """
 
 import argparse
@@ -11,7 +12,9 @@ import math
 import os
 import platform
 import random
+import shutil
 import subprocess
+import traceback
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,6 +22,8 @@ from pathlib import Path
 import torch
 
 from checkpoint import read_checkpoint
+from data import DataError
+from tokenizer import first_line
 
 RUN_FILES = ("last.pt", "best.pt", "metrics.jsonl", "run.json")
 
@@ -59,12 +64,37 @@ def save_checkpoint(path: Path, state: dict) -> None:
     write_whole(path, buffer.getbuffer())
 
 
-def best_loss(path: Path) -> float:
-    """The validation loss of the best.pt at `path`, infinite where there is none: what the next one has to beat."""
+def number_in(path: Path, key: str) -> float:
+    """A number in the training state of a checkpoint; NaN where it cannot be read."""
     try:
-        return float(read_checkpoint(path)["training"]["best"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return math.inf
+        state = read_checkpoint(path)
+        value = state["training"][key] if isinstance(state, dict) and isinstance(state.get("training"), dict) else None
+        return float(value) if type(value) in (int, float) else math.nan
+    except (OSError, ValueError, KeyError, OverflowError):
+        return math.nan
+
+
+def best_loss(path: Path) -> float:
+    """The validation loss of the best.pt at `path`, infinite where there is none: what the next one has to beat. One
+    that cannot be read is moved aside."""
+    best = number_in(path, "best")
+    if math.isfinite(best):
+        return best
+    if path.exists():
+        set_aside(path.parent, f"{path} cannot be read", ("best.pt",))
+    return math.inf
+
+
+def keep_later(out: Path, resumed: str, step: int) -> None:
+    """Before a run goes on from `step` of a checkpoint in `out`: what it would write over moves aside where last.pt is
+    later. The rows of metrics.jsonl up to that step stay, and best.pt until there is a better one."""
+    last = out / "last.pt"
+    if not last.exists() or os.path.samefile(last, resumed):
+        return
+    later = number_in(last, "step")
+    if not later <= step:                                                     # NaN: who knows what is in it
+        what = "cannot be read" if math.isnan(later) else f"is at step {later:,.0f}"
+        set_aside(out, f"{last} {what}, {resumed} at step {step:,}", ("last.pt",), RUN_FILES[1:])
 
 
 @contextmanager
@@ -96,9 +126,9 @@ def run_lock(out: Path):
         os.close(descriptor)
 
 
-def set_aside(out: Path) -> None:
-    """Move the files of an earlier run in `out` to <out>/earlier-N: starting a run never costs what one has."""
-    files = [out / name for name in RUN_FILES if (out / name).exists()]
+def set_aside(out: Path, why: str = "", move=RUN_FILES, copy=()) -> None:
+    """Move files of an earlier run in `out` to <out>/earlier-N: starting a run never costs what one has."""
+    files = [out / name for name in move if (out / name).exists()]
     if not files:
         return
     n = 1
@@ -106,9 +136,13 @@ def set_aside(out: Path) -> None:
         n += 1
     folder = out / f"earlier-{n}"
     folder.mkdir()
+    for name in copy:
+        if (out / name).exists():
+            shutil.copy2(out / name, folder)
     for file in files:
         os.replace(file, folder / file.name)
-    print(f"note        {out} held an earlier run: moved to {folder} (--resume goes on with a run instead)")
+    why = why or f"{out} held an earlier run (--resume goes on with a run instead)"
+    print(f"note        {why}: moved to {folder}")
 
 
 class Metrics:
@@ -125,8 +159,10 @@ class Metrics:
             self.file.write("\n")                                             # a crash cut the last line off
 
     def write(self, row: dict) -> None:
+        """One line; null where a number is not finite, which JSON does not know."""
+        row = {key: None if isinstance(x, float) and not math.isfinite(x) else x for key, x in row.items()}
         try:
-            self.file.write(json.dumps(row) + "\n")
+            self.file.write(json.dumps(row, allow_nan=False) + "\n")
             self.file.flush()
         except OSError as error:
             raise UsageError(f"{self.path} cannot be written ({error.strerror}): stopped, and what was saved before is "
@@ -140,8 +176,8 @@ class Metrics:
 
 
 def read_metrics(run: str) -> list[dict]:
-    """Rows of <run>/metrics.jsonl by step. Where a run was resumed from before its last row, the later rows count; a
-    line that a crash cut off is left out."""
+    """Rows of <run>/metrics.jsonl by step, of each at most one of training and one of an evaluation. Where a run was
+    resumed from before its last row, the later rows count; a line that a crash cut off is left out."""
     try:
         lines = (Path(run) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -150,10 +186,12 @@ def read_metrics(run: str) -> list[dict]:
     for line in lines:
         try:
             row = json.loads(line)
-            step = int(row["step"])
+            step, training = row["step"], "loss" in row
         except (ValueError, KeyError, TypeError):
             continue
-        if rows and step < rows[-1]["step"]:
+        if type(step) is not int:
+            continue
+        if any(step < old["step"] or step == old["step"] and training == ("loss" in old) for old in rows[-2:]):
             rows = [earlier for earlier in rows if earlier["step"] < step]
         rows.append(row)
     if not rows:
@@ -168,16 +206,19 @@ def plot(runs: list[str], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
+    def values(rows: list[dict], key: str) -> list[float]:
+        return [row[key] if isinstance(row.get(key), (int, float)) else math.nan for row in rows]
+
     figure, axes = plt.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
     for i, run in enumerate(runs):
         rows = read_metrics(run)
         train, evals = [r for r in rows if "loss" in r], [r for r in rows if "grid/exact_match" in r]
-        axes[0].plot([r["step"] for r in train], [r["loss"] for r in train], f"C{i}", lw=0.8, label=Path(run).name)
+        axes[0].plot(values(train, "step"), values(train, "loss"), f"C{i}", lw=0.8, label=Path(run).name)
         for path_name, style in (("grid", "-"), ("frame", "--"), ("attractor", ":")):
             if not evals or f"{path_name}/exact_match" not in evals[0]:
                 continue
             for axis, metric in zip(axes[1:], ("token_accuracy", "exact_match"), strict=True):
-                axis.plot([r["step"] for r in evals], [r[f"{path_name}/{metric}"] for r in evals], style, color=f"C{i}",
+                axis.plot(values(evals, "step"), values(evals, f"{path_name}/{metric}"), style, color=f"C{i}",
                           marker=".", label=f"{Path(run).name}, {path_name}")
     for axis, title in zip(axes, ("training loss (nats a token)", "unseen texts, free-running token accuracy",
                                   "unseen texts, free-running exact match"), strict=True):
@@ -219,17 +260,26 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, saved: dict) -> None:
             raise ValueError("moments of another shape")
 
 
+def on_purpose(error: ValueError) -> bool:
+    """Whether a `raise` of this project made the error. Those of torch, numpy and Python itself are bugs of ours."""
+    frames = traceback.extract_tb(error.__traceback__)[-1:]
+    return isinstance(error, (UsageError, DataError)) or any(
+        Path(frame.filename).parent == Path(__file__).parent and frame.line.startswith("raise") for frame in frames)
+
+
 def explain(error: Exception, args: argparse.Namespace | None) -> str | None:
     """One line for what can be mended; None for a bug of ours, which keeps its traceback."""
-    lines = (str(error).strip() or type(error).__name__).splitlines()
-    message = lines[0]
+    message = first_line(error, 10_000)
+    if isinstance(error, ValueError) and not on_purpose(error):
+        return None
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in message:
-        sizes = ", ".join(f"--{name} {getattr(args, name)}" for name in ("batch_size", "grid_size", "max_seq_len"))
-        return (f"out of memory with {sizes} ({message[:200]}): lower --batch_size and raise --accumulation_steps by "
+        sizes = "" if args is None else " with " + ", ".join(
+            f"--{name} {getattr(args, name)}" for name in ("batch_size", "grid_size", "max_seq_len"))
+        return (f"out of memory{sizes} ({message[:200]}): lower --batch_size and raise --accumulation_steps by "
                 "the same factor; --batch_size auto takes the most that fits, --grad_checkpointing and a smaller "
                 "--grid_size need less")
     if message.startswith("Caught ") and "DataLoader worker" in message:      # its last line says what happened
-        return f"a process that prepares batches failed ({lines[-1]}); what was saved before is kept"
+        return f"a process that prepares batches failed ({str(error).splitlines()[-1]}); what was saved before is kept"
     if isinstance(error, (ValueError, OSError)):
         return message
     if "DataLoader worker" in message:

@@ -7,6 +7,11 @@ BOS_TOKEN, EOS_TOKEN, PAD_TOKEN = "<|bos|>", "<|eos|>", "<|pad|>"
 LEAST_VOCABULARY, MOST_VOCABULARY = 259, 2**20                                # 256 bytes and 3 special tokens; a bound
 
 
+def first_line(error: Exception, most: int = 200) -> str:
+    """What an error says, on one line: its first, or its type where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:most]
+
+
 def build_tokenizer(json_text: str, bos: str, eos: str, pad: str):
     """PreTrainedTokenizerFast of a tokenizer.json text. Texts that spell a special token stay text, no text is altered
     on its way back, and `tokenizer(text)` closes every text with eos, as the model wants it."""
@@ -46,7 +51,7 @@ def load_tokenizer(name_or_path: str):
         tokenizer = AutoTokenizer.from_pretrained(name_or_path)
     except Exception as error:
         raise ValueError(f"--tokenizer {name_or_path}: cannot be loaded, neither as a folder nor from the hub "
-                         f"({(str(error).strip() or type(error).__name__).splitlines()[0][:160]})") from None
+                         f"({first_line(error, 160)})") from None
     if not tokenizer.is_fast:
         raise ValueError(f"--tokenizer {name_or_path}: only fast tokenizers can travel inside a checkpoint")
     backend, used = tokenizer.backend_tokenizer, []

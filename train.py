@@ -36,6 +36,7 @@ from tqdm import tqdm
 from checkpoint import find_checkpoint, read_checkpoint
 from data import (
     TOKENIZER_TEXTS,
+    DataError,
     EpochBatches,
     TextStream,
     TokenBlocks,
@@ -53,6 +54,7 @@ from run_folder import (
     best_loss,
     explain,
     git_commit,
+    keep_later,
     plot,
     read_metrics,  # noqa: F401  (train.read_metrics)
     restore_optimizer,
@@ -64,7 +66,7 @@ from run_folder import (
     versions,
     write_whole,
 )
-from tokenizer import LEAST_VOCABULARY, MOST_VOCABULARY, vocabulary_size
+from tokenizer import LEAST_VOCABULARY, MOST_VOCABULARY, first_line, vocabulary_size
 
 MODEL_FLAGS = ("grid_size", "d_model", "patch_size", "max_seq_len", "encoder_layers", "grid_layers", "decoder_layers",
                "num_heads", "dropout", "frame_code", "aligned_start")
@@ -265,6 +267,11 @@ def stored_flags(parser: argparse.ArgumentParser, flags: dict) -> dict:
     return kept
 
 
+def plain(config) -> bool:
+    """Whether the config of a checkpoint is a dict of values that can be compared: a tensor cannot."""
+    return isinstance(config, dict) and not any(isinstance(value, torch.Tensor) for value in config.values())
+
+
 def read_start(path: str) -> dict:
     """The checkpoint dict for --init_from: of a file, of a run folder's best.pt (see `find_checkpoint` for what stands
     in for one that is not there), or of a save_pretrained folder."""
@@ -273,7 +280,7 @@ def read_start(path: str) -> dict:
     if found.is_dir():
         return WheelerTextAutoencoder.load_from_checkpoint(path if found == folder else found).to_checkpoint()
     checkpoint = read_checkpoint(found)
-    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("config"), dict):
+    if not isinstance(checkpoint, dict) or not plain(checkpoint.get("config")):
         raise UsageError(f"--init_from {path}: it is not a checkpoint of this project")
     try:
         WheelerConfig(**checkpoint["config"])
@@ -296,7 +303,7 @@ def parse(argv: list[str] | None, say=print) -> tuple[argparse.Namespace, dict |
         checkpoint = read_checkpoint(path)
         state = checkpoint.get("training") if isinstance(checkpoint, dict) else None
         if (not isinstance(state, dict) or not TRAINING_STATE <= state.keys() or not isinstance(state["flags"], dict)
-                or not isinstance(checkpoint.get("config"), dict)):
+                or not plain(checkpoint.get("config"))):
             raise UsageError(f"--resume {path}: it has no state of training, so it is not from train.py")
         known = stored_flags(parser, state["flags"]) | {"output_dir": os.path.dirname(path) or "."}
         for typed, other in (("fp16", "bf16"), ("bf16", "fp16")):
@@ -359,18 +366,24 @@ def train(args: argparse.Namespace, checkpoint: dict | None, ranks: Ranks, lock:
         tokenizer = model.tokenizer if model is not None else get_tokenizer(args.tokenizer, texts(), args.vocab_size,
                                                                             args.cache_dir)
         unseen = build_dataset(held, tokenizer, args.max_seq_len, args.cache_dir, args.long_texts)
-        if args.streaming:
-            place = {} if state is None else state.get("stream") or {}
-            try:
-                blocks = TokenBlocks(stream, tokenizer, args.max_seq_len, args.long_texts, place.get("number", 0),
-                                     place.get("position"))
-            except (TypeError, KeyError, AttributeError, IndexError):
-                raise UsageError(f"--resume {args.resume}: its place in the stream is damaged") from None
-            data, content = blocks.tokens, f"stream {unseen.content}"
-        else:
+        if not args.streaming:
             data = build_dataset(train_texts, tokenizer, args.max_seq_len, args.cache_dir, args.long_texts,
                                  args.max_train_samples)
-            content = data.content
+    content = stream.content(args.long_texts, unseen.content) if stream else data.content
+    if state is not None and state["data_content"] != content:
+        raise UsageError(f"--dataset {args.dataset} is not what the checkpoint was trained on: its texts, "
+                         "--text_column, --long_texts, --streaming or --max_train_samples differ")
+    if stream:
+        place = {"number": 0, "position": None, "done": 0}
+        if state is not None:
+            try:
+                place = stream.check_place(state.get("stream"))
+            except DataError as error:
+                raise UsageError(f"--resume {args.resume}: {error}") from None
+        blocks = TokenBlocks(stream, tokenizer, args.max_seq_len, args.long_texts, place["number"], place["position"])
+        data = blocks.tokens
+        if not len(data):
+            raise UsageError(f"--dataset {args.dataset}: the stream has no text where this run begins")
     fixed = np.linspace(0, len(unseen) - 1, min(args.eval_samples, len(unseen))).astype(int).tolist()
 
     # -- model
@@ -385,7 +398,8 @@ def train(args: argparse.Namespace, checkpoint: dict | None, ranks: Ranks, lock:
     if args.batch_size == "auto":
         from doctor import largest_batch
 
-        args.batch_size = ranks.lowest(largest_batch(model, args, device, data.buckets[-1])) * ranks.count
+        most = largest_batch(model, args, device, data.buckets[-1], ranks.here)
+        args.batch_size = ranks.lowest(most) * ranks.count
         say(f"memory      --batch_size auto: {args.batch_size} texts fit")
     if args.batch_size > len(data):
         say(f"--batch_size {args.batch_size} is more than the {len(data)} training texts: this run takes {len(data)}")
@@ -405,11 +419,8 @@ def train(args: argparse.Namespace, checkpoint: dict | None, ranks: Ranks, lock:
     if ranks.rank:
         torch.manual_seed(args.seed + (ranks.rank << 32))                     # dropout of its own
     if state is not None:
-        if state["data_content"] != content:
-            raise UsageError(f"--dataset {args.dataset} is not what the checkpoint was trained on: its texts, "
-                             "--long_texts, --streaming or --max_train_samples differ")
         try:
-            step, skipped, done = int(state["step"]), int(state["skipped"]), int(place["done"]) if stream else 0
+            step, skipped, done = int(state["step"]), int(state["skipped"]), place["done"] if stream else 0
             restore_optimizer(optimizer, state["optimizer"])
             if args.fp16 and state["scaler"]:
                 scaler.load_state_dict(state["scaler"])
@@ -419,10 +430,9 @@ def train(args: argparse.Namespace, checkpoint: dict | None, ranks: Ranks, lock:
             elif len(others) == ranks.count - 1:
                 set_rng_state(others[ranks.rank - 1], device)
         except (ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError, OverflowError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:100]
             raise UsageError(f"--resume {args.resume}: its optimizer, scaler or generators do not fit its model "
-                             f"({reason})") from None
-        if not 0 <= skipped <= step or done < 0:
+                             f"({first_line(error, 100)})") from None
+        if not 0 <= skipped <= step:
             raise UsageError(f"--resume {args.resume}: {skipped} skipped steps of {step} are not possible")
         if step >= total_steps:
             raise UsageError(f"--resume {args.resume}: it is at step {step:,} and the run ends at step "
@@ -450,8 +460,7 @@ def train(args: argparse.Namespace, checkpoint: dict | None, ranks: Ranks, lock:
 
             wandb_run = wandb.init(project=args.wandb_project, config=vars(args), dir=str(out))
         except Exception as error:                                            # not installed, no key, no network
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-            raise UsageError(f"--wandb: {reason}") from None
+            raise UsageError(f"--wandb: {first_line(error)}") from None
 
     # -- report
     c, parameters = model.config, sum(p.numel() for p in model.parameters())
@@ -475,7 +484,9 @@ def train(args: argparse.Namespace, checkpoint: dict | None, ranks: Ranks, lock:
           f"{args.batch_size * args.accumulation_steps} texts and about {tokens_per_step:,.0f} tokens a step, "
           f"of {args.batch_size} rows {frame_rows} are decoded from the frame, {blank_rows} from nothing")
     if state is not None and os.path.samefile(out, os.path.dirname(args.resume) or "."):
-        best = best_loss(out / "best.pt") if ranks.main else best             # may be newer than the checkpoint
+        if ranks.main:
+            keep_later(out, args.resume, step)
+            best = best_loss(out / "best.pt")                                 # may be newer than the checkpoint
     elif ranks.main:
         set_aside(out)
     metrics = None
@@ -684,8 +695,9 @@ def train(args: argparse.Namespace, checkpoint: dict | None, ranks: Ranks, lock:
 
 
 def main(argv: list[str] | None = None) -> int:
-    args, ranks = None, Ranks()
+    args = ranks = None
     try:
+        ranks = Ranks()
         args, checkpoint = parse(argv, print if ranks.main else lambda *words: None)
         if args.plot:
             plot(args.plot, Path(args.plot[0]) / "curves.png")
@@ -703,7 +715,7 @@ def main(argv: list[str] | None = None) -> int:
         message = explain(error, args)
         if message is None:
             raise
-        if ranks.local == 0 or not isinstance(error, ValueError):             # the flags are wrong for all alike
+        if ranks is None or ranks.local == 0 or not isinstance(error, ValueError):      # else all say the same
             print(f"train.py: {message}", file=sys.stderr)
         return 2
 

@@ -1,15 +1,17 @@
 """Texts in, token batches out: nothing lost, nothing stale, the same batches every time."""
 
 import json
+import os
 import pickle
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 
 import data as data_module
-import tokenizer as tokenizer_module
 from data import (
     DataError,
     EpochBatches,
@@ -320,6 +322,15 @@ def test_interrupted_build_leaves_nothing(tokenizer, tmp_path, monkeypatch):
     assert len(build_dataset(STORIES[:9], tokenizer, 32, tmp_path)) == 9
 
 
+def test_only_half_written_entries_are_cleared(tokenizer, tmp_path):
+    ours, theirs = ["0123456789abcdef.a1_b2c3d"], ["thesis.20240101", "a.bbbbbbbb", "0123456789abcdef.A1_B2C3D"]
+    for name in (*ours, *theirs):
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (0, 0))
+    build_dataset(STORIES[:9], tokenizer, 32, tmp_path)
+    assert not (tmp_path / ours[0]).exists() and all((tmp_path / name).exists() for name in theirs)
+
+
 def test_unusable_requests_are_named(tokenizer, tmp_path):
     (tmp_path / "file").write_text("")
     for args, message in (((["a"], tokenizer, 1, tmp_path), "1 must be at least 2"),
@@ -397,10 +408,6 @@ def test_command_shows_the_data(tmp_path, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_tokenizer_module_is_light():
-    assert not hasattr(tokenizer_module, "transformers")
-
-
 # ---- streaming ------------------------------------------------------------------------------------------------------
 
 
@@ -447,6 +454,9 @@ def test_stream_of_the_hub(monkeypatch):
     assert passes(stream, 11)[0] == blocks                                    # the second time too
     for texts, start in zip(blocks, starts, strict=True):
         assert TextStream("someone/tales").block(json.loads(json.dumps(start)), 11)[0] == texts
+    for at in ("x", '{"examples_iterable": 3}'):                            # of a damaged checkpoint
+        with pytest.raises(DataError, match="reading the stream failed"):
+            TextStream("someone/tales").block({"row": 0, "at": at})
     with pytest.raises(DataError, match="no column 'story' of strings, it has text, n"):
         TextStream("someone/tales", "story")
 
@@ -472,3 +482,33 @@ def test_blocks_are_tokens_of_the_stream_and_go_on(tokenizer, tmp_path, monkeypa
         blocks.advance()
     whole = build_dataset(load_texts(file), tokenizer, 64, tmp_path / "cache")
     assert sum(seen[:3], []) == [row.tolist() for row in whole] and seen[3:] == seen[:3]
+
+
+def test_error_of_the_thread_reaches_whoever_takes_the_block(tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr(data_module.TextStream.block, "__defaults__", (30,))
+    file = write_jsonl(tmp_path / "a.jsonl", STORIES)
+    blocks = TokenBlocks(TextStream(file), tokenizer, 64, "cut")
+    (tmp_path / "a.jsonl").unlink()
+    blocks.prepare()
+    with pytest.raises(DataError, match="cannot be read"):
+        blocks.advance()
+
+
+def test_end_does_not_wait_for_a_block(tmp_path):
+    """A thread that reads for a minute, as of a slow hub, does not keep the program alive."""
+    code = ("import data, time\nstream = data.TextStream.__new__(data.TextStream)\nstream.start = 0\n"
+            "data.TokenBlocks._make = lambda self, position: (position and time.sleep(60), 1)\n"
+            "data.TokenBlocks(stream, None, 9, 'cut').prepare()")
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30, cwd=os.path.dirname(data_module.__file__))
+
+
+def test_content_of_a_stream_tells_data_and_its_use_apart(tmp_path):
+    rows = [{"text": story, "title": story[:9]} for story in STORIES]
+    write = lambda name, rows: (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write("a.jsonl", rows)
+    write("b.jsonl", [*rows[:40], rows[40] | {"text": rows[40]["text"].swapcase()}, *rows[41:]])    # as long
+    of = lambda name="a", *flags, used="cut": TextStream(str(tmp_path / f"{name}.jsonl"), *flags).content(used)
+    found = [of(), of("b"), of("a", "title"), of("a", "text", 20), of(used="split")]
+    assert len(set(found)) == len(found)
+    (tmp_path / "a.jsonl").rename(tmp_path / "c.jsonl")                       # the same texts elsewhere
+    assert of("c") == found[0]

@@ -1,6 +1,7 @@
 """The checks of the machine: they fail when something is wrong, and their figures are those of real steps."""
 
 import re
+from importlib.metadata import PackageNotFoundError
 from types import SimpleNamespace
 
 import pytest
@@ -24,6 +25,20 @@ def test_device_check_passes_here(capsys):
     assert doctor.main(["device", "cpu"]) == 0
     out = capsys.readouterr().out
     assert out.count("PASS") == 7 and "FAIL" not in out and "fp16 matrix product backward" in out
+
+
+def test_device_check_before_all_is_installed(monkeypatch, capsys):
+    def missing(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(doctor, "version", missing)
+    assert doctor.main(["device", "cpu"]) == 0 and "transformers not installed" in capsys.readouterr().out
+
+
+def test_memory_on_no_device_is_one_line(capsys):
+    assert doctor.main(["memory", "--device", "nonsense"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("doctor.py: --device nonsense") and error.count("\n") == 1
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
@@ -87,9 +102,46 @@ def test_largest_batch_fits_and_changes_nothing(small, monkeypatch):
         doctor.largest_batch(model, args, CPU, 64)
 
 
+@pytest.fixture
+def fake_gpu(monkeypatch):
+    """fake_gpu(holds, claims): a GPU that holds so many texts of 1 MiB and has room for `claims`, as it says. The
+    tries, and the state that its generator was given back."""
+    def gpu(holds, claims):
+        tries, given_back = [], []
+
+        def step_memory(model, args, device, rows, length):
+            tries.append(rows)
+            if device.type == "cuda" and rows > holds:
+                raise torch.OutOfMemoryError
+            return rows * 2**20
+
+        monkeypatch.setattr(doctor, "step_memory", step_memory)
+        monkeypatch.setattr(doctor, "free_memory", lambda device: claims * 2**20 / doctor.SPARE)
+        monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: "before")
+        monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: given_back.append(state))
+        return tries, given_back
+
+    return gpu
+
+
+@pytest.mark.parametrize("holds, claims, rows", [(1, 8, 1), (2, 8, 2), (6, 8, 6), (7, 3, 3), (40, 64, 40), (40, 8, 32),
+                                                 (20, 32, 16)])
+def test_largest_batch_of_a_gpu_is_what_was_seen_to_fit(small, fake_gpu, holds, claims, rows):
+    _, given_back = fake_gpu(holds, claims)
+    assert doctor.largest_batch(*small, torch.device("cuda"), 64) == rows
+    assert given_back == ["before"]
+
+
+def test_processes_share_the_memory_of_a_cpu(small, fake_gpu):
+    fake_gpu(0, 64)
+    assert [doctor.largest_batch(*small, CPU, 64, n) for n in (1, 2, 4)] == [64, 32, 16]
+    assert doctor.largest_batch(*small, CPU, 64, 8) == 8
+
+
 def test_auto_batch_of_a_run(run, monkeypatch, capsys):
     sizes = []
-    monkeypatch.setattr(doctor, "largest_batch", lambda model, args, device, length: sizes.append(length) or 12)
+    monkeypatch.setattr(doctor, "largest_batch", lambda model, args, device, length, processes: (
+        sizes.append(length) or 12))
     assert run("--batch_size auto") == 0
     assert "12 texts fit" in capsys.readouterr().out and sizes == [16]
     flags = torch.load("run/last.pt", weights_only=True)["training"]["flags"]
@@ -143,3 +195,12 @@ def test_doctor_reports_flags_speed_and_room(run, capsys, monkeypatch):
     monkeypatch.setattr(doctor, "free_memory", lambda device: 1)
     assert run("--doctor") == 1 and "FAIL  memory" in capsys.readouterr().out
     assert run("--doctor --lr 0") == 2
+
+
+def test_doctor_measures_an_automatic_batch_once_and_on_large_ones(run, capsys, monkeypatch, fake_gpu):
+    tries, _ = fake_gpu(0, 64)
+    monkeypatch.setattr(doctor, "step_seconds", lambda *args: 1.0)
+    asked, largest = [], doctor.largest_batch
+    monkeypatch.setattr(doctor, "largest_batch", lambda *args: asked.append(1) or largest(*args))
+    assert run("--doctor --batch_size auto") == 0
+    assert asked == [1] and set(tries) == {8, 32} and "--batch_size 64 needs" in capsys.readouterr().out

@@ -114,9 +114,13 @@ def test_rows_are_shared_without_overlap(run, shared):
         assert torch.equal(ids, whole[i][0])
 
 
-def test_share_counts_rows(monkeypatch):
-    for name, value in (("WORLD_SIZE", "3"), ("MASTER_ADDR", "x"), ("RANK", "0")):
+def torchrun_says(monkeypatch, **variables):
+    for name, value in ({"MASTER_ADDR": "x", "MASTER_PORT": "1", "RANK": "0"} | variables).items():
         monkeypatch.setenv(name, value)
+
+
+def test_share_counts_rows(monkeypatch):
+    torchrun_says(monkeypatch, WORLD_SIZE="3")
     shares = []
     for rank in range(3):
         monkeypatch.setenv("RANK", str(rank))
@@ -124,6 +128,25 @@ def test_share_counts_rows(monkeypatch):
     assert np.sum(shares, 0).tolist() == list(range(9)) and np.ptp(shares, 0).max() == 1
     monkeypatch.delenv("MASTER_ADDR")
     assert Ranks().count == 1                                                 # WORLD_SIZE of something else
+
+
+@pytest.mark.parametrize("name", ["RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT"])
+def test_variables_that_are_no_numbers_are_named(run, monkeypatch, capsys, name):
+    torchrun_says(monkeypatch, **{"WORLD_SIZE": "2", name: "a"})
+    assert run() == 2
+    error = capsys.readouterr().err
+    assert f"{name} = 'a' in the environment" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("local", [0, 1])
+def test_every_process_says_that_gpus_are_too_few(run, monkeypatch, capsys, local):
+    """Process 0 has one, and is the only one that prints."""
+    torchrun_says(monkeypatch, WORLD_SIZE="2", RANK=str(local), LOCAL_RANK=str(local), LOCAL_WORLD_SIZE="2")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert run("--device cuda") == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 - local and ("process 1 of this machine has no GPU" in error) == (local == 0)
 
 
 def test_error_in_one_process_stops_all(run):

@@ -17,6 +17,7 @@ from conftest import TINY
 import train
 from checkpoint import SHIPPED
 from models import WheelerTextAutoencoder
+from run_folder import best_loss, explain
 from sample_corpus import stories
 from tokenizer import train_tokenizer
 
@@ -131,12 +132,28 @@ def test_resumed_run_does_not_replace_a_better_best(run):
     assert Path("run/best.pt").read_bytes() == before
 
 
-def test_save_is_atomic(tmp_path):
+@pytest.mark.parametrize("fails", ["fsync", "replace"])
+def test_save_is_atomic(tmp_path, monkeypatch, fails):
+    def refuse(*args):
+        raise OSError(28, "No space left on device")
+
     path = tmp_path / "last.pt"
     train.save_checkpoint(path, {"step": 1})
-    with pytest.raises(Exception):  # noqa: B017
-        train.save_checkpoint(path, {"step": 2, "bad": lambda: 0})
+    monkeypatch.setattr(os, fails, refuse)
+    with pytest.raises(train.UsageError, match="No space left"):
+        train.save_checkpoint(path, {"step": 2})
     assert load(path) == {"step": 1} and [p.name for p in tmp_path.iterdir()] == ["last.pt"]
+
+
+@pytest.mark.parametrize("damage", [torch.ones(3), {"training": {"best": torch.ones(2)}}, {"training": {}}, None,
+                                    {"training": {"best": math.nan}}])
+def test_best_that_cannot_be_read_is_kept_and_said(tmp_path, capsys, damage):
+    path = tmp_path / "best.pt"
+    assert best_loss(path) == math.inf and capsys.readouterr().out == ""
+    torch.save(damage, path)
+    before = path.read_bytes()
+    assert best_loss(path) == math.inf and capsys.readouterr().out.count("best.pt cannot be read: moved to") == 1
+    assert not path.exists() and (tmp_path / "earlier-1/best.pt").read_bytes() == before
 
 
 def test_new_run_keeps_the_earlier_one(run, capsys):
@@ -292,11 +309,22 @@ def test_resume_into_another_folder_keeps_both(run):
     assert load("other/best.pt")["training"]["step"] == 6
 
 
-def test_resume_from_best(run):
-    run("--eval_every 1")
-    step = load("run/best.pt")["training"]["step"]
+def test_resume_from_before_the_last_state_keeps_it(run, capsys):
+    run("--max_steps 2")
+    earlier = load("run/last.pt")
+    assert resume("run/last.pt --max_steps 4 --eval_every 1") == 0 and not Path("run/earlier-1").exists()
+    torch.save(earlier, "run/best.pt")
+    before = {p.name: p.read_bytes() for p in Path("run").iterdir()}
+    capsys.readouterr()
     assert resume("run/best.pt --max_steps 6") == 0
-    assert step < 6 == load("run/last.pt")["training"]["step"]
+    assert "run/last.pt is at step 4, run/best.pt at step 2: moved to run/earlier-1" in capsys.readouterr().out
+    assert {p.name: p.read_bytes() for p in Path("run/earlier-1").iterdir()} == before
+    assert load("run/last.pt")["training"]["step"] == 6
+    loss = lambda found: {row["step"]: row["loss"] for row in found if "loss" in row}
+    assert [*loss(train.read_metrics("run"))] == [1, 2, 3, 4, 5, 6]           # also those from before
+    assert loss(train.read_metrics("run"))[2] == loss(rows("run/earlier-1"))[2]
+    Path("run/last.pt").write_text("damaged")
+    assert resume("run/best.pt --max_steps 9") == 0 and Path("run/earlier-2/last.pt").read_text() == "damaged"
 
 
 def test_resume_names_what_does_not_fit(run, shared, capsys):
@@ -326,6 +354,7 @@ def test_foreign_and_damaged_checkpoints_give_one_line(run, capsys):
     foreign = {"tensor": torch.ones(2), "list": [1], "weights": {"a": torch.ones(2)}, "empty": {"training": {}},
                "model": {k: v for k, v in good.items() if k != "training"}, "version": good | {"format_version": 99},
                "optimizer": good | {"training": good["training"] | {"optimizer": {}}},
+               "config": good | {"config": good["config"] | {"d_model": torch.ones(2)}},
                "notok": good | {"tokenizer": None},
                "badtok": good | {"tokenizer": good["tokenizer"] | {"json": "x"}}, "names": good | {"model": {}}}
     for name, state in foreign.items():
@@ -406,7 +435,26 @@ def test_fp16_leaves_out_steps_that_overflow(run, monkeypatch):
     monkeypatch.setattr(torch.amp, "GradScaler", lambda *args, **flags: scaler(*args, init_scale=2.0**40, **flags))
     assert run("--fp16 --save_every 1") == 0
     assert load("run/last.pt")["training"]["skipped"] == 4 == rows()[-2]["skipped_steps"]
+    assert rows()[-2]["grad_norm"] is None and "NaN" not in Path("run/metrics.jsonl").read_text()
+    assert train.main("--plot run --output_dir run".split()) == 0
     assert_same(load("run/last.pt")["model"], load("run/best.pt")["model"])   # nothing was learned, nothing spoiled
+
+
+def test_a_bug_keeps_its_traceback(run, monkeypatch):
+    """A ValueError of torch, of Python, or of a worker is no word for the person at the command line."""
+    def mismatch(self, ids, *args):
+        return F.cross_entropy(torch.zeros(2, 3), torch.zeros(5).long())
+
+    with monkeypatch.context() as patch, pytest.raises(ValueError, match="batch_size"):
+        patch.setattr(train.TokenLoss, "forward", mismatch)
+        run()
+    with monkeypatch.context() as patch, pytest.raises(ValueError, match="invalid literal"):
+        patch.setattr(train.EpochBatches, "__getitem__", lambda self, i: int("x"))
+        run("--num_workers 1")
+
+
+def test_memory_error_before_the_flags_are_read():
+    assert explain(MemoryError(), None).startswith("out of memory (MemoryError): lower --batch_size")
 
 
 # ---- flags ----------------------------------------------------------------------------------------------------------
@@ -501,7 +549,7 @@ def test_plot(run):
     run(out="a")
     run(out="b")
     with open("a/metrics.jsonl", "a") as file:
-        file.write('{"step": 5, "lo')                                         # as a crash leaves it
+        file.write('{"step": "5", "loss": 1}\n{"step": 5, "loss": null}\n{"step": 6, "lo')     # as a crash leaves it
     assert train.main("--plot a b".split()) == 0
     assert Path("a/curves.png").read_bytes().startswith(b"\x89PNG")
 
@@ -510,6 +558,13 @@ def test_metrics_after_a_resume_replace_the_lost_ones(tmp_path):
     steps = [0, 1, 2, 3, 4, 2, 3]                                             # killed at 4, resumed from 1
     (tmp_path / "metrics.jsonl").write_text("".join(f'{{"step": {s}, "loss": {i}}}\n' for i, s in enumerate(steps)))
     assert [(row["step"], row["loss"]) for row in train.read_metrics(tmp_path)] == [(0, 0), (1, 1), (2, 5), (3, 6)]
+
+
+def test_metrics_have_one_row_of_a_kind_a_step(tmp_path):
+    """Killed at 4, resumed from 3: the first step of the second process is the last one of the first."""
+    kinds = [(3, "loss"), (4, "loss"), (4, "validation_loss"), (4, "loss"), (4, "validation_loss"), (5, "loss")]
+    (tmp_path / "metrics.jsonl").write_text("".join(f'{{"step": {s}, "{k}": {i}}}\n' for i, (s, k) in enumerate(kinds)))
+    assert train.read_metrics(tmp_path) == [{"step": s, k: i} for i, (s, k) in enumerate(kinds) if i not in (1, 2)]
 
 
 # ---- the whole thing ------------------------------------------------------------------------------------------------
@@ -558,6 +613,15 @@ def test_compiled_run_has_clean_checkpoint_keys(run):
 # ---- streaming, fine-tuning, precision, compile ---------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def streamed(shared, tmp_path_factory):
+    """last.pt of a streamed run."""
+    folder = tmp_path_factory.mktemp("streamed")
+    assert train.main([*TINY, "--streaming", "--dataset", str(shared / "a.jsonl"), "--cache_dir", str(shared / "cache"),
+                       "--output_dir", str(folder)]) == 0
+    return folder / "last.pt"
+
+
 @pytest.mark.parametrize("first", [2, 3, 7])                                  # in a block, at its end, in the next pass
 def test_streamed_run_resumes_exactly(run, monkeypatch, first):
     """Blocks of 30 rows, 3 steps each: 49 texts are two blocks."""
@@ -574,6 +638,34 @@ def test_streaming_caches_no_training_text(run, tmp_path):
     assert run(f"--streaming --cache_dir {tmp_path / 'cache'}") == 0
     sizes = [len((folder / "tokens.bin").read_bytes()) for folder in (tmp_path / "cache").iterdir() if folder.is_dir()]
     assert len(sizes) == 1 and sizes[0] < 3 * 16 * 2 + 1                      # three unseen texts
+
+
+@pytest.mark.parametrize("key, value", [
+    (None, torch.ones(3)), (None, None), (None, {}), ("number", 1.5), ("number", -1), ("done", True), ("done", -1),
+    ("position", 3), ("row", -1), ("row", torch.ones(1)), ("at", 10**30), ("at", "x"), ("at", None),
+])
+def test_damaged_place_in_a_stream_is_one_line(run, capsys, streamed, key, value):
+    checkpoint = load(streamed)
+    place = checkpoint["training"]["stream"]
+    if key is None:
+        checkpoint["training"]["stream"] = value
+    else:
+        (place["position"] if key in ("row", "at") else place)[key] = value
+    torch.save(checkpoint, "bad.pt")
+    assert resume("bad.pt --max_steps 5") == 2
+    assert capsys.readouterr().err == "train.py: --resume bad.pt: its place in the stream is damaged\n"
+
+
+def test_stream_of_other_data_is_not_resumed(run, capsys, shared, streamed):
+    """What is held out is the same, what is trained on is not."""
+    lines = (shared / "a.jsonl").read_text().splitlines(keepends=True)
+    Path("other.jsonl").write_text("".join([*lines[:5], *lines[6:]]) + lines[5])
+    for flags, message in (("--dataset other.jsonl", "other.jsonl is not what the checkpoint was trained on"),
+                           ("--max_train_samples 3", "--max_train_samples differ")):
+        assert resume(f"{streamed} --max_steps 5 --output_dir new {flags}") == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
+    assert resume(f"{streamed} --max_steps 5 --output_dir new") == 0
 
 
 def test_streaming_names_what_it_needs(run, capsys):

@@ -84,14 +84,16 @@ def broken(content, rng):
 
 def fuzz(run, capsys, seed, count):
     run("--max_steps 2")
-    good, rng, outcomes = load("run/last.pt"), random.Random(seed), {"loaded": 0, "refused": 0}
+    run("--max_steps 2 --streaming", "streamed")
+    good, rng = [load("run/last.pt"), load("streamed/last.pt")], random.Random(seed)
+    outcomes = {"loaded": 0, "refused": 0}
     whole, lines = Path("run/last.pt").read_bytes(), Path(train.__file__).with_name("pyproject.toml").read_bytes()
     rows = "".join(json.dumps({"text": f"story {i} é"}) + "\n" for i in range(30)).encode()
     for i in range(count):
         kind = i % 5
         if kind < 3:
             if kind < 2:
-                torch.save(mutated(good, rng), "bad.pt")
+                torch.save(mutated(good[kind], rng), "bad.pt")
             else:
                 Path("bad.pt").write_bytes(broken(whole, rng))
             try:
