@@ -12,6 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from tokenizer import first_line
+
 CHECKPOINT_FORMAT = 1
 SHIPPED = "wheeler-21m"                                                       # folder of the model in checkpoints/
 
@@ -34,7 +36,7 @@ def read_checkpoint(path: str | os.PathLike) -> dict:
                 raise ValueError("it claims to unpack to more than it is")
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:                                                # torch raises half a dozen types here
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        reason = first_line(error)
         if isinstance(error, (pickle.UnpicklingError, zipfile.BadZipFile)):   # torch's text advises an unsafe load
             reason = "it is no file of torch.save, or holds more than tensors and plain values"
         raise ValueError(f"{path} is not a readable checkpoint: {reason}") from None

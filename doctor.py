@@ -389,8 +389,8 @@ def gflop_per_text(model, args: argparse.Namespace, length: int) -> float:
 def times_table(measure: bool = True, epoch: int = STORIES["roneneldan/TinyStories"]) -> None:
     """Hours for an epoch of TinyStories, every text as long as 256 tokens: an upper bound, since batches are padded to
     64, 128, 192 or 256."""
+    from flags import build_parser
     from models import WheelerConfig, WheelerTextAutoencoder
-    from train import build_parser
 
     threads = torch.get_num_threads()
     print(f"hours an epoch of {epoch:,} texts of 256 tokens; CPU: measured here, {threads} threads, float32, batch 4; "
@@ -413,8 +413,8 @@ def times_table(measure: bool = True, epoch: int = STORIES["roneneldan/TinyStori
 
 def memory_table(batch_sizes: list[int], grids: list[int], device: torch.device) -> None:
     """GiB of a training step beyond the weights, by flag."""
+    from flags import build_parser
     from models import WheelerConfig, WheelerTextAutoencoder
-    from train import build_parser
 
     print("| grid | flags | " + " | ".join(f"batch {rows}" for rows in batch_sizes) + " |")
     print("| --- " * (2 + len(batch_sizes)) + "|")
@@ -449,9 +449,10 @@ def count_texts(args: argparse.Namespace) -> int | None:
 
 def report(args: argparse.Namespace) -> int:
     """`train.py --doctor`: everything about this machine and these flags; 1 if a check failed, else 0."""
+    from flags import MODEL_FLAGS
     from metrics import check_device
     from models import WheelerConfig, WheelerTextAutoencoder
-    from train import MODEL_FLAGS, duration, precision_of
+    from train import duration, precision_of
 
     out, wanted = Report(), check_device(args.device)                         # ValueError where it cannot be used
     backend = "cpu" if wanted.type == "cpu" else backend_here()

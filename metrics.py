@@ -22,7 +22,7 @@ from tqdm import tqdm
 from checkpoint import find_checkpoint, read_checkpoint
 from data import DEFAULT_DATASET, TokenDataset, Tokens, build_dataset, fingerprint, load_texts, tokenize
 from models import WheelerTextAutoencoder
-from tokenizer import tokenizer_to_dict
+from tokenizer import first_line, tokenizer_to_dict
 
 PATHS = ("grid", "frame", "attractor")
 LENGTHS = (8, 16, 32, 64, 128, 256)                                           # tokens: the buckets, and the beginnings
@@ -35,7 +35,7 @@ def check_device(name: str | None) -> torch.device:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.zeros(1, device=device).item()
     except Exception as error:                                                # AssertionError, NotImplementedError ...
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:100]
+        reason = first_line(error, 100)
         raise ValueError(f"--device {name}: it cannot be used here ({reason})") from None
     return device
 

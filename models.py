@@ -38,7 +38,14 @@ from torch.utils.checkpoint import checkpoint as recomputed
 
 from aligned_start import init_weights
 from checkpoint import CHECKPOINT_FORMAT, find_checkpoint, plain_contents, read_checkpoint
-from tokenizer import MOST_VOCABULARY, tokenizer_from_dict, tokenizer_from_json, tokenizer_to_dict, vocabulary_size
+from tokenizer import (
+    MOST_VOCABULARY,
+    first_line,
+    tokenizer_from_dict,
+    tokenizer_from_json,
+    tokenizer_to_dict,
+    vocabulary_size,
+)
 
 SHARD_SIZE = "15MB"                                                          # of weights: code hosts like small files
 LARGEST_SIZE = MOST_VOCABULARY  # of any number in a config: beyond it a file is damaged or wants to do harm
@@ -763,7 +770,7 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
         try:
             return cls.from_pretrained(found).to(map_location)
         except Exception as error:                                            # as many types as libraries take part
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+            reason = first_line(error)
             raise ValueError(f"{path} is not a readable model: {reason}") from None
 
     def fingerprint(self) -> str:

@@ -18,6 +18,7 @@ from conftest import TINY
 from test_train import ROOT, assert_same, load, resume, rows
 
 import train
+from run_folder import read_metrics
 
 
 def fork(function, dies_after: float) -> int:
@@ -49,7 +50,7 @@ def same_end(whole, parts):
     assert_same(a["model"], b["model"])
     for key in ("optimizer", "rng", "step", "best", "skipped"):
         assert_same(a["training"][key], b["training"][key], key)
-    loss = lambda run: {row["step"]: row["loss"] for row in train.read_metrics(run) if "loss" in row}
+    loss = lambda run: {row["step"]: row["loss"] for row in read_metrics(run) if "loss" in row}
     assert loss(whole) == loss(parts)
     assert not list(Path(parts).glob("*.tmp"))
 
@@ -121,7 +122,7 @@ def test_killed_while_setting_up_leaves_no_rubbish(run):
     Path("run/metrics.jsonl").write_text(Path("run/metrics.jsonl").read_text()[:-9])       # a line cut off
     assert resume("run/last.pt --max_steps 5") == 0
     assert not list(Path("run").glob("*.tmp"))
-    assert [row["step"] for row in train.read_metrics("run")][-2:] == [5, 5]
+    assert [row["step"] for row in read_metrics("run")][-2:] == [5, 5]
 
 
 def test_second_run_in_the_same_folder_is_refused(run, capsys):

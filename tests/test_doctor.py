@@ -9,6 +9,7 @@ import torch
 
 import doctor
 import train
+from flags import build_parser
 from models import WheelerConfig, WheelerTextAutoencoder
 
 CPU = torch.device("cpu")
@@ -17,7 +18,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def small():
     config = WheelerConfig(vocab_size=512, grid_size=16, d_model=64, max_seq_len=64, encoder_layers=2, decoder_layers=2)
-    args = train.build_parser().parse_args([])
+    args = build_parser().parse_args([])
     return WheelerTextAutoencoder(config).train(), args
 
 
@@ -179,7 +180,7 @@ def test_roofline():
 
 def test_flop_count_is_that_of_bench():
     """The default model without shares costs what bench.py counts for a text from the grid."""
-    args = SimpleNamespace(**vars(train.build_parser().parse_args(["--frame_share", "0", "--blank_share", "0"])))
+    args = SimpleNamespace(**vars(build_parser().parse_args(["--frame_share", "0", "--blank_share", "0"])))
     model = WheelerTextAutoencoder(WheelerConfig(grid_size=16, d_model=64, max_seq_len=64, vocab_size=512)).train()
     from bench import gflop_by_part
 

@@ -16,8 +16,9 @@ from conftest import TINY
 
 import train
 from checkpoint import SHIPPED
+from flags import TRAINING_STATE, build_parser, parse
 from models import WheelerTextAutoencoder
-from run_folder import best_loss, explain
+from run_folder import best_loss, explain, read_metrics
 from sample_corpus import stories
 from tokenizer import train_tokenizer
 
@@ -96,7 +97,7 @@ def test_checkpoints_are_weights_only_and_self_contained(run):
     run()
     for name in ("best.pt", "last.pt"):
         checkpoint = load(f"run/{name}")
-        assert train.TRAINING_STATE | {"best"} <= checkpoint["training"].keys()
+        assert TRAINING_STATE | {"best"} <= checkpoint["training"].keys()
     model = WheelerTextAutoencoder.load_from_checkpoint("run/last.pt")
     grid = model.encode("Hello")
     assert grid.shape == (1, 8, 8, 64) and isinstance(model.decode(grid), str)
@@ -321,8 +322,8 @@ def test_resume_from_before_the_last_state_keeps_it(run, capsys):
     assert {p.name: p.read_bytes() for p in Path("run/earlier-1").iterdir()} == before
     assert load("run/last.pt")["training"]["step"] == 6
     loss = lambda found: {row["step"]: row["loss"] for row in found if "loss" in row}
-    assert [*loss(train.read_metrics("run"))] == [1, 2, 3, 4, 5, 6]           # also those from before
-    assert loss(train.read_metrics("run"))[2] == loss(rows("run/earlier-1"))[2]
+    assert [*loss(read_metrics("run"))] == [1, 2, 3, 4, 5, 6]           # also those from before
+    assert loss(read_metrics("run"))[2] == loss(rows("run/earlier-1"))[2]
     Path("run/last.pt").write_text("damaged")
     assert resume("run/best.pt --max_steps 9") == 0 and Path("run/earlier-2/last.pt").read_text() == "damaged"
 
@@ -514,7 +515,7 @@ def test_tokenizer_of_a_folder_sets_the_vocabulary(run, tmp_path):
 
 
 def test_get_lr():
-    args = train.build_parser().parse_args(["--lr", "1.0", "--warmup_steps", "10"])
+    args = build_parser().parse_args(["--lr", "1.0", "--warmup_steps", "10"])
     rates = [train.get_lr(step, args, 110) for step in range(111)]
     assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
     assert rates[10] == 1.0 and rates[60] == pytest.approx(0.55) and rates[110] == pytest.approx(0.1)
@@ -526,7 +527,7 @@ def test_get_lr():
 
 def test_weight_decay_only_on_linear_layers(run):
     run()
-    args = train.build_parser().parse_args(["--weight_decay", "0.3"])
+    args = build_parser().parse_args(["--weight_decay", "0.3"])
     model = WheelerTextAutoencoder.load_from_checkpoint("run/last.pt")
     decayed, free = train.make_optimizer(model, args).param_groups
     names = {id(p): name for name, p in model.named_parameters()}
@@ -557,14 +558,14 @@ def test_plot(run):
 def test_metrics_after_a_resume_replace_the_lost_ones(tmp_path):
     steps = [0, 1, 2, 3, 4, 2, 3]                                             # killed at 4, resumed from 1
     (tmp_path / "metrics.jsonl").write_text("".join(f'{{"step": {s}, "loss": {i}}}\n' for i, s in enumerate(steps)))
-    assert [(row["step"], row["loss"]) for row in train.read_metrics(tmp_path)] == [(0, 0), (1, 1), (2, 5), (3, 6)]
+    assert [(row["step"], row["loss"]) for row in read_metrics(tmp_path)] == [(0, 0), (1, 1), (2, 5), (3, 6)]
 
 
 def test_metrics_have_one_row_of_a_kind_a_step(tmp_path):
     """Killed at 4, resumed from 3: the first step of the second process is the last one of the first."""
     kinds = [(3, "loss"), (4, "loss"), (4, "validation_loss"), (4, "loss"), (4, "validation_loss"), (5, "loss")]
     (tmp_path / "metrics.jsonl").write_text("".join(f'{{"step": {s}, "{k}": {i}}}\n' for i, (s, k) in enumerate(kinds)))
-    assert train.read_metrics(tmp_path) == [{"step": s, k: i} for i, (s, k) in enumerate(kinds) if i not in (1, 2)]
+    assert read_metrics(tmp_path) == [{"step": s, k: i} for i, (s, k) in enumerate(kinds) if i not in (1, 2)]
 
 
 # ---- the whole thing ------------------------------------------------------------------------------------------------
@@ -705,7 +706,7 @@ def test_init_from_takes_the_model_that_comes_with_the_project(run, monkeypatch)
     model.save_pretrained(Path("kept") / SHIPPED)
     assert not (Path("kept") / SHIPPED / "model.safetensors").exists()
     for source in ("kept/best.pt", "kept", f"kept/{SHIPPED}"):
-        _, checkpoint = train.parse(["--init_from", source])
+        _, checkpoint = parse(["--init_from", source])
         assert checkpoint["model"].keys() == model.state_dict().keys() and checkpoint["tokenizer"]
         assert all(torch.equal(weight, model.state_dict()[key]) for key, weight in checkpoint["model"].items())
 
@@ -716,9 +717,9 @@ def test_small_vocabularies_go_on(run):
     checkpoint = load("run/last.pt")
     checkpoint["config"]["vocab_size"] = 40
     torch.save(checkpoint, "small.pt")
-    assert train.parse(["--init_from", "small.pt"])[0].vocab_size == 40
+    assert parse(["--init_from", "small.pt"])[0].vocab_size == 40
     with pytest.raises(train.UsageError, match="--vocab_size 40 must be in 259 .. 1048576"):
-        train.parse(["--vocab_size", "40"])
+        parse(["--vocab_size", "40"])
 
 
 def test_no_rows_for_the_dynamics_is_said(run, capsys):
