@@ -303,8 +303,7 @@ def geometry(subject: Subject, num_samples: int = 32, length: int = 32, batch_si
         first, last = encode(a), encode(b)
         out = decode([torch.lerp(first, last, float(t)) for t in steps], length)
         said, ends = subject.say(out), subject.say((a, b))
-        rows = [row or [c.eos_token_id] for row in out]
-        bits = language_model_bits(subject.model, subject.rows(rows), list(range(len(rows))), batch_size)
+        bits = language_model_bits(subject.model, subject.rows(out), list(range(len(out))), batch_size)
         for i, text in enumerate(said):
             distances[k, i] = [Levenshtein.normalized_distance(text, end) for end in ends]
             exact[k, i] = out[i] == a, out[i] == b

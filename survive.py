@@ -81,13 +81,13 @@ def lengths(subject: Subject, lengths: tuple[int, ...] = LENGTHS, num_samples: i
                     rows = new[start : start + batch_size]
                     known |= zip([keys[i] for i in rows], code.read(given[rows]), strict=True)
                 read[name] = share([known.get(key) == (text, True) for key, text in zip(keys, texts, strict=True)])
-            seen = {tuple(training[i][: len(texts[0]) - 1]) for i in range(len(training))}
             tokens, costs = np.mean([len(text) for text in texts]), [interval.spent() for interval in intervals]
             result[f"{side}/{label}"] = row = {
                 "read": read, "fits": sum(fits) / len(fits), "frame_bits": holds, "tokens": float(tokens),
                 "text_bits": float(np.mean(costs)) if max(costs) < math.inf else None,
                 "raw_ids_fit": sum(len(text) * raw + 16 <= holds for text in texts) / len(texts)}
             if label.isdigit():
+                seen = {tuple(training[i][: len(texts[0]) - 1]) for i in range(len(training))}
                 row["lookup"] = share([tuple(text[:-1]) in seen for text in texts])
             print(f"{side:>3} x {side}, {label} tokens (n = {len(texts)}): {np.mean(costs):.0f} of {holds:.0f} bits, "
                   f"{row['fits']:.1%} fit, as raw token ids {row['raw_ids_fit']:.1%}; exact match " + ", ".join(
