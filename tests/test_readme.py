@@ -104,6 +104,7 @@ def scratch(tmp_path_factory):
         (folder / name).mkdir()
     rows = [json.dumps({"text": story}) + "\n" for story in stories("train", 40)]
     (folder / "stories.jsonl").write_text("".join(rows))
+    (folder / "topics.txt").write_text("\n\n".join(stories("train", 40)))
     (folder / "stories.txt").write_text("One day Tom ran.\n\nLily sat down.\n")
     (folder / "tinystories" / "train.jsonl").write_text("".join(rows))
     (folder / "tinystories" / "validation.jsonl").write_text("".join(rows[:6]))
