@@ -40,6 +40,7 @@ SMALL = {                                                                     # 
     "data.py": "--vocab_size 300 --max_seq_len 16 --cache_dir cache",
     "evaluate.py": f"{FIGURES} --texts random", "evaluate.py --compare": "",
     "evaluate.py lengths": f"{FIGURES} --lengths 4", "evaluate.py disturb": f"{FIGURES} --length 6",
+    "evaluate.py space": f"{FIGURES} --length 6 --memories 4",
     "evaluate.py ticks": f"{FIGURES} --length 6", "evaluate.py picture": f"{FIGURES} --length 6",
     "sample.py": "", "wheeler_cpu.py": "--max_ticks 20",
     "bench.py model": f"{LITTLE} --repeats 1", "bench.py step": f"{LITTLE} --repeats 1",
