@@ -146,7 +146,9 @@ def settle(frames, max_ticks=1000, tie_break="min", ticks=None, backend=None, co
                 wheeler_cpu._refuse(batch.cpu().numpy())
             step = tick
             if compiled:
-                step = _compiled.setdefault(batch.device.type, torch.compile(tick, dynamic=False))
+                if batch.device.type not in _compiled:
+                    _compiled[batch.device.type] = torch.compile(tick, dynamic=False)
+                step = _compiled[batch.device.type]
             if ticks is None:
                 result = _settle_torch(batch, limit, tie_break, step)
             else:
