@@ -419,7 +419,7 @@ def new_figure(width: float, height: float):
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def save_figure(figure, output_dir: str, name: str, dpi: int = 110) -> None:
+def save_figure(figure, output_dir: str | Path, name: str, dpi: int = 110) -> None:
     path = Path(output_dir) / f"{name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=dpi)

@@ -201,15 +201,13 @@ def read_metrics(run: str) -> list[dict]:
 
 def plot(runs: list[str], path: Path) -> None:
     """Loss and free-running scores of run folders against optimizer steps, as a PNG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
+    from metrics import new_figure, save_figure
 
     def values(rows: list[dict], key: str) -> list[float]:
         return [row[key] if isinstance(row.get(key), (int, float)) else math.nan for row in rows]
 
-    figure, axes = plt.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
+    figure = new_figure(13, 3.8)
+    axes = figure.subplots(1, 3)
     for i, run in enumerate(runs):
         rows = read_metrics(run)
         train, evals = [r for r in rows if "loss" in r], [r for r in rows if "grid/exact_match" in r]
@@ -227,10 +225,7 @@ def plot(runs: list[str], path: Path) -> None:
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
     axes[0].set_yscale("log")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-    print(f"wrote {path}")
+    save_figure(figure, path.parent, path.stem)
 
 
 def rng_state(device: torch.device) -> dict:
