@@ -18,6 +18,7 @@ names, digits, accents, emoji, code and other scripts. What the scores mean: met
 <output_dir>, and one JSON object as the last line. Every section is a function of a `Subject` for a notebook:
 `text(Subject("checkpoints/best.pt"))`.
 """
+
 import argparse
 import importlib
 import inspect
@@ -67,9 +68,10 @@ SECTIONS = {"text": "evaluate", "lengths": "survive", "disturb": "survive", "tic
 def check_overlap(subject: Subject) -> dict:
     """overlap() of at most 1,000 evaluation texts with what the checkpoint was trained on; prints what it finds. A
     checkpoint that does not say (a packed one): with the training texts of the data set it is measured on."""
-    name, known = subject.flags.get("dataset", subject.dataset), bool(subject.flags)
-    if not known or subject.flags.get("init_from"):
-        print(f"warning     the checkpoint does not say {'all that' if known else 'what'} it was trained on: only the "
+    name, missing = subject.flags.get("dataset", subject.dataset), ""
+    if not subject.flags or subject.flags.get("init_from"):
+        missing = "all that" if subject.flags else "what"
+        print(f"warning     the checkpoint does not say {missing} it was trained on: only the "
               f"training texts of {name} are looked through")
     try:
         training = subject.training_stories if name == subject.dataset else first_texts(
@@ -81,7 +83,7 @@ def check_overlap(subject: Subject) -> dict:
     line = (f"{found['exact']} exact and {found['near']} near duplicates of the {found['training_texts']:,} training "
             f"texts ({name}) among {found['n']:,} evaluation texts")
     print(f"{'warning' if found['exact'] + found['near'] else 'overlap':<12}{line}")
-    return found | {"training": name, "checked": known and not subject.flags.get("init_from")}
+    return found | {"training": name, "checked": not missing}
 
 
 def blank_prediction(subject: Subject, path: str) -> list[int]:

@@ -235,7 +235,7 @@ def rng_state(device: torch.device) -> dict:
 
 
 def set_rng_state(state: dict, device: torch.device) -> None:
-    kind, internal, gauss = tuple(state["python"])
+    kind, internal, gauss = state["python"]
     random.setstate((kind, tuple(internal), gauss))
     torch.set_rng_state(state["torch"])
     if device.type == "cuda" and state["cuda"] is not None:

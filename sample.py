@@ -164,10 +164,11 @@ def text_of_picture(model: WheelerTextAutoencoder, code: FrameCode | None, path:
     known = edge[np.abs(edge) > 0.25]                                         # erased cells say nothing
     # Without a note: the first row and column of every code frame are its fence, or its checksum agrees all the same.
     fenced = kind == "code" or known.size > len(frame) // 2 and (known > 0).mean() > 0.8
-    ids, intact = code.read(frame[None])[0] if code is not None and kind != "learned" else ([], False)
-    if intact or (fenced and code is not None and kind != "learned"):
-        return {"file": path, "kind": "code", "text": model.tokenizer.decode(ids, skip_special_tokens=True),
-                "intact": intact}
+    if code is not None and kind != "learned":
+        (ids, intact), = code.read(frame[None])
+        if intact or fenced:
+            return {"file": path, "kind": "code", "text": model.tokenizer.decode(ids, skip_special_tokens=True),
+                    "intact": intact}
     text = model.decode(model.set_grid_from_image(torch.from_numpy(frame)))
     again = model.get_grid_as_image(model.encode(torch.tensor([tokens(model, text)[0]])))[0].numpy()
     same = ((again < 0) == (frame < 0)).mean()

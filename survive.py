@@ -118,9 +118,9 @@ def read_damaged_grids(subject: Subject, texts: list[list[int]], kind: str, stre
                        rng: np.random.Generator, batch_size: int) -> list[list[int]]:
     """What is read from the texts' grids (H, W, D) under a damage of `disturbances`: noise in units of the grid's root
     mean square, in every channel; erased cells are 0, flipped cells change the sign of all channels."""
-    length, out = max(map(len, texts)), []
-    for start in range(0, len(texts), batch_size):
-        ids, mask = subject.rows(texts[start : start + batch_size]).batch(range(len(texts[start : start + batch_size])))
+    data, length, out = subject.rows(texts), max(map(len, texts)), []
+    for start in range(0, len(data), batch_size):
+        ids, mask = data.batch(range(start, min(start + batch_size, len(data))))
         grids = subject.model.encode(ids.to(subject.device), mask.to(subject.device))
         if "noise" in kind:
             draw = rng.normal if kind.startswith("Gaussian") else lambda size: rng.uniform(-1, 1, size)
