@@ -1,6 +1,6 @@
 """Checkpoint files: where they are, what stands in for one, and how one is read without trusting it.
 
-A checkpoint is a dict of plain types and tensors, written by torch.save: {"format_version": 1, "config": the fields of
+A checkpoint is a dict of plain types and tensors, written by torch.save: {"format_version": 2, "config": the fields of
 WheelerConfig, "model": state dict, "tokenizer": strings or None}; train.py adds "training".
 """
 
@@ -14,8 +14,16 @@ from torch import Tensor
 
 from tokenizer import first_line
 
-CHECKPOINT_FORMAT = 1
+CHECKPOINT_FORMAT = 2
 SHIPPED = "wheeler-21m"                                                       # folder of the model in checkpoints/
+
+
+class OldFormat(ValueError):
+    """A checkpoint or packed model of format 1."""
+
+    def __init__(self, name: str):
+        super().__init__(f"{name} was written by an earlier version of this project (format 1, with an analog frame) "
+                         "and cannot be read: train again")
 
 
 def find_checkpoint(path: str | os.PathLike) -> Path:
@@ -34,18 +42,28 @@ def read_checkpoint(path: str | os.PathLike) -> dict:
         with zipfile.ZipFile(path) as archive:                                # what torch.save writes is not compressed
             if sum(entry.file_size for entry in archive.infolist()) > os.path.getsize(path):
                 raise ValueError("it claims to unpack to more than it is")
-        return torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:                                                # torch raises half a dozen types here
         reason = first_line(error)
         if isinstance(error, (pickle.UnpicklingError, zipfile.BadZipFile)):   # torch's text advises an unsafe load
             reason = "it is no file of torch.save, or holds more than tensors and plain values"
         raise ValueError(f"{path} is not a readable checkpoint: {reason}") from None
+    check_format(checkpoint, str(path))                                       # before anything else is made of it
+    return checkpoint
+
+
+def check_format(checkpoint, name: str) -> None:
+    """OldFormat where a checkpoint's dict says that it has format 1."""
+    version = checkpoint.get("format_version") if isinstance(checkpoint, dict) else None
+    if type(version) is int and version == 1:
+        raise OldFormat(name)
 
 
 def plain_contents(checkpoint: dict, name: str) -> tuple[dict, dict, dict | None]:
     """Config, weights and tokenizer of a checkpoint's dict; ValueError where it is none, or not what it seems."""
     if not isinstance(checkpoint, dict) or not {"format_version", "config", "model"} <= checkpoint.keys():
         raise ValueError(f"{name} is not a Wheeler checkpoint: it has no format_version, config and model")
+    check_format(checkpoint, name)
     version, config, weights = (checkpoint[key] for key in ("format_version", "config", "model"))
     if type(version) is not int or version != CHECKPOINT_FORMAT:
         raise ValueError(f"{name} has format version {version!r:.80}, wanted {CHECKPOINT_FORMAT}")

@@ -198,10 +198,10 @@ def login_groups() -> set[str]:
 def training_step(model, args: argparse.Namespace, device: torch.device, rows: int, length: int):
     """A function that does one training step, optimizer included, on `rows` random texts of `length` tokens, with the
     precision, shares and checkpointing of args; the model is changed by it."""
-    from train import TokenLoss, autocast_of, make_optimizer, row_shares
+    from train import TokenLoss, autocast_of, blank_rows_of, make_optimizer
 
     c = model.config
-    shares = row_shares(argparse.Namespace(**vars(args) | {"batch_size": rows}))
+    blank_rows = blank_rows_of(argparse.Namespace(**vars(args) | {"batch_size": rows}))
     optimizer, token_loss = make_optimizer(model, args), TokenLoss(model)
     scaler = torch.amp.GradScaler(device.type, enabled=args.fp16)
     ids = torch.randint(3, c.vocab_size, (rows, length), generator=torch.Generator().manual_seed(0)).to(device)
@@ -209,7 +209,7 @@ def training_step(model, args: argparse.Namespace, device: torch.device, rows: i
 
     def step() -> None:
         with autocast_of(args, device):
-            loss = token_loss(ids, mask, *shares, None) / (rows * length)
+            loss = token_loss(ids, mask, blank_rows) / (rows * length)
         scaler.scale(loss).backward()
         scaler.step(optimizer)
         scaler.update()
@@ -377,11 +377,11 @@ def gflop_per_text(model, args: argparse.Namespace, length: int) -> float:
 
     step_args = argparse.Namespace(**vars(args) | {"fp16": False, "bf16": False, "grad_checkpointing": False})
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):  # the fused CPU kernel is not counted
-        from train import TokenLoss, row_shares
+        from train import TokenLoss, blank_rows_of
 
-        shares = row_shares(argparse.Namespace(**vars(step_args) | {"batch_size": 8}))
+        blank_rows = blank_rows_of(argparse.Namespace(**vars(step_args) | {"batch_size": 8}))
         ids = torch.full((8, length), 3)
-        TokenLoss(model)(ids, torch.ones_like(ids, dtype=torch.bool), *shares, None).backward()
+        TokenLoss(model)(ids, torch.ones_like(ids, dtype=torch.bool), blank_rows).backward()
     model.zero_grad(set_to_none=True)
     return counter.get_total_flops() / 8e9
 

@@ -14,7 +14,7 @@ from run_folder import UsageError
 from tokenizer import LEAST_VOCABULARY, MOST_VOCABULARY
 
 MODEL_FLAGS = ("grid_size", "d_model", "patch_size", "max_seq_len", "encoder_layers", "grid_layers", "decoder_layers",
-               "num_heads", "dropout", "frame_code", "aligned_start")
+               "num_heads", "dropout", "aligned_start")
 ORDER_FLAGS = ("batch_size", "accumulation_steps", "seed")  # what decides which texts a step sees
 TRAINING_STATE = {"step", "skipped", "optimizer", "scaler", "rng", "flags", "data_content"}
 
@@ -38,9 +38,6 @@ def build_parser(description: str | None = None) -> argparse.ArgumentParser:
     group.add_argument("--decoder_layers", type=int, default=c.decoder_layers, help="layers of the decoder")
     group.add_argument("--num_heads", type=int, default=None, help="attention heads; default: d_model / 64")
     group.add_argument("--dropout", type=float, default=c.dropout, help="probability, 0 = off")
-    group.add_argument("--frame_code", choices=("cells", "tiles"), default=c.frame_code,
-                       help="what a patch of the frame shows: free cells, or one of 12,847 tiles of 8 x 8 cells whose "
-                            "mixes the dynamics leave as they are")
     group.add_argument("--aligned_start", action=argparse.BooleanOptionalAction, default=c.aligned_start,
                        help="start as an identity from token to patch to token; off: the usual random start")
     group.add_argument("--vocab_size", type=int, default=c.vocab_size, help="size of a tokenizer trained here")
@@ -59,17 +56,8 @@ def build_parser(description: str | None = None) -> argparse.ArgumentParser:
     group.add_argument("--warmup_steps", type=int, default=100, help="steps of linear warm-up, then cosine to a tenth")
     group.add_argument("--weight_decay", type=float, default=0.01, help="AdamW, on matrices only")
     group.add_argument("--grad_clip", type=float, default=1.0, help="largest gradient norm, 0 = off")
-    group.add_argument("--frame_share", type=float, default=0.375, help="share of a batch decoded from the frame")
     group.add_argument("--blank_share", type=float, default=0.25,
-                       help="share decoded from nothing: the decoder as a language model")
-    group.add_argument("--attractor_share", type=float, default=0.0,
-                       help="part of the rows decoded from the frame that read it after the Wheeler dynamics, 0 = off")
-    group.add_argument("--attractor_noise", type=float, default=0.0,
-                       help="amplitude of uniform noise on the frame before the dynamics")
-    group.add_argument("--attractor_gradient", choices=("straight", "smooth"), default="straight",
-                       help="gradient through the dynamics: straight-through, or of 8 ticks of a smooth rule that is "
-                            "sharpened from 4 to 40 during training")
-    group.add_argument("--commitment", type=float, default=0.25, help="weight of the loss frame - attractor, squared")
+                       help="share of a batch decoded from nothing: the decoder as a language model")
     group.add_argument("--random_text_share", type=float, default=0.1,
                        help="share of texts replaced by random tokens, which teach copying of the unseen, 0 to 1")
     group.add_argument("--seed", type=int, default=0, help="seed of weights, data order and dropout")
@@ -111,15 +99,12 @@ def check_flags(args: argparse.Namespace) -> None:
     for name in ("max_steps", "eval_every", "save_every", "max_train_samples"):
         if getattr(args, name) == 0 or getattr(args, name) < -1:
             raise UsageError(f"--{name} {getattr(args, name)} must be at least 1, or -1")
-    for name in ("warmup_steps", "weight_decay", "grad_clip", "num_workers", "seed", "show_samples", "attractor_noise",
-                 "commitment"):
+    for name in ("warmup_steps", "weight_decay", "grad_clip", "num_workers", "seed", "show_samples"):
         if not getattr(args, name) >= 0:
             raise UsageError(f"--{name} {getattr(args, name)} must not be negative")
-    for name in ("frame_share", "blank_share", "attractor_share", "random_text_share"):
+    for name in ("blank_share", "random_text_share"):
         if not 0 <= getattr(args, name) <= 1:
             raise UsageError(f"--{name} {getattr(args, name)} must be in 0 .. 1")
-    if args.frame_share + args.blank_share > 1:
-        raise UsageError(f"--frame_share {args.frame_share} and --blank_share {args.blank_share} add up to more than 1")
     trained_here = args.tokenizer is args.init_from is args.resume is None
     for name, low in (("max_seq_len", 2), ("vocab_size", LEAST_VOCABULARY if trained_here else 1)):
         if not low <= getattr(args, name) <= MOST_VOCABULARY:

@@ -24,7 +24,7 @@ from data import DEFAULT_DATASET, TokenDataset, Tokens, build_dataset, fingerpri
 from models import WheelerTextAutoencoder
 from tokenizer import first_line, tokenizer_to_dict
 
-PATHS = ("grid", "frame", "attractor")
+PATHS = ("grid",)
 LENGTHS = (8, 16, 32, 64, 128, 256)                                           # tokens: the buckets, and the beginnings
 MOST_TRAINING_TEXTS = 100_000                                                 # lookups and overlap go no further
 
@@ -143,9 +143,6 @@ def reconstruct(model: WheelerTextAutoencoder, data: TokenDataset, indices: Sequ
         rows = by_length[start : start + batch_size]
         ids, mask = data.batch(rows)
         grid = model.encode(ids.to(device), mask.to(device))
-        if path != "grid":
-            frame = model.get_grid_as_image(grid)
-            grid = model.set_grid_from_image(collapse(frame) if path == "attractor" else frame)
         references += [data[i].tolist() for i in rows]
         predictions += closed(model.decode(grid, return_ids=True), limit, eos)
     order = np.argsort(np.argsort([int(data.lengths[i]) for i in indices], kind="stable"), kind="stable")
@@ -173,14 +170,12 @@ def reconstruct_code(code, texts: Sequence[list[int]], batch_size: int = 64) -> 
 def teacher_forced(model: WheelerTextAutoencoder, data: TokenDataset, indices: Sequence[int], path: str = "grid",
                    batch_size: int = 64) -> dict:
     """Loss (nats a token) and token accuracy when every token is predicted from the true ones before it, and from the
-    grid, the frame, its attractor or nothing (path "blank")."""
+    grid, or from nothing (path "blank")."""
     device = model.encoder.embedding.weight.device
     loss = right = count = 0
     for start in range(0, len(indices), batch_size):
         ids, mask = (x.to(device) for x in data.batch(indices[start : start + batch_size]))
-        logits, _ = model(ids, mask, frame_rows=len(ids) if path in ("frame", "attractor") else 0,
-                          blank_rows=len(ids) if path == "blank" else 0,
-                          dynamics=collapse if path == "attractor" else None)
+        logits, _ = model(ids, mask, blank_rows=len(ids) if path == "blank" else 0)
         target = ids[mask]
         loss += F.cross_entropy(logits[mask].float(), target, reduction="sum").item()
         right += (logits[mask].argmax(-1) == target).sum().item()

@@ -1,10 +1,10 @@
-"""Wheeler text autoencoder: text -> (grid_size, grid_size, d_model) grid -> text, and the grid as a picture.
+"""Wheeler text autoencoder: text -> (grid_size, grid_size, d_model) grid -> text, and the frame, a picture of it.
 
-    input_ids (B, T) --Encoder--> grid (B, H, W, D) --Decoder--> logits (B, T, V)
-                                   |            ^
-                       FrameProjection      FrameLift
-                                   v            |
-                                  frame (B, H, W) in [-1, 1]     <- where the Wheeler dynamics run
+    input_ids (B, T) --Encoder--> grid (B, H, W, D) --Decoder--> logits (B, T, V), text
+                                                                   |       ^
+                                                                write     read      by wheeler_code.FrameCode
+                                                                   v       |
+                                                    frame (B, H, W) of -1 and +1    <- where the Wheeler dynamics run
 
 Encoder: token embedding, text self-attention, then one query a grid patch (p x p cells) cross-attends to the text; a
 linear map unfolds every patch latent into its p x p x D cells. Decoder: the inverse linear map folds the cells back to
@@ -37,7 +37,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recomputed
 
 from aligned_start import init_weights
-from checkpoint import CHECKPOINT_FORMAT, find_checkpoint, plain_contents, read_checkpoint
+from checkpoint import CHECKPOINT_FORMAT, OldFormat, find_checkpoint, plain_contents, read_checkpoint
 from tokenizer import (
     MOST_VOCABULARY,
     first_line,
@@ -63,8 +63,6 @@ class WheelerConfig:
     grid_size: side of the square grid, cells. patch_size: side of a patch, cells; None picks the largest that still
     gives at least max_seq_len patches, so that every token can have a patch of its own. max_seq_len: tokens a text can
     have, its end token counted. num_heads: None gives heads of 64 dimensions. dropout: probability in [0, 1).
-    frame_code: "cells", every cell of the frame is free in [-1, 1]; "tiles", every patch shows one of 12,847 tiles of
-    8 x 8 cells whose mixes are fixed points of the Wheeler dynamics (patch_size is 8 then).
     """
 
     vocab_size: int = 8192
@@ -77,7 +75,6 @@ class WheelerConfig:
     decoder_layers: int = 7
     num_heads: int | None = None
     dropout: float = 0.0
-    frame_code: str = "cells"
     aligned_start: bool = True
     bos_token_id: int = 0
     eos_token_id: int = 1
@@ -100,12 +97,6 @@ class WheelerConfig:
         for name in ("encoder_layers", "grid_layers"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} = {getattr(self, name)} must not be negative")
-        if self.frame_code not in ("cells", "tiles"):
-            raise ValueError(f"frame_code = {self.frame_code!r} must be 'cells' or 'tiles'")
-        if self.frame_code == "tiles" and self.patch_size not in (None, 8):
-            raise ValueError(f"patch_size = {self.patch_size} must be 8 with frame_code = 'tiles'")
-        if self.patch_size is None and self.frame_code == "tiles":
-            self.patch_size = 8
         if self.patch_size is None:
             fits = [p for p in range(1, self.grid_size + 1)
                     if self.grid_size % p == 0 and (self.grid_size // p) ** 2 >= self.max_seq_len]
@@ -127,17 +118,6 @@ class WheelerConfig:
     @property
     def num_patches(self) -> int:
         return (self.grid_size // self.patch_size) ** 2
-
-    @property
-    def code_bits(self) -> int:
-        """Bits of the token code that the aligned start shows in the cells of a patch."""
-        return min(self.patch_size**2, self.d_model // 2)
-
-    @property
-    def frame_holds_code(self) -> bool:
-        """Whether the aligned start can show every token, and whether every token has a patch to be shown in."""
-        shown = self.vocab_size < 12_847 if self.frame_code == "tiles" else 2**self.code_bits >= self.vocab_size
-        return shown and self.num_patches >= self.max_seq_len
 
 
 # ---- parts ----------------------------------------------------------------------------------------------------------
@@ -288,7 +268,7 @@ class Layer(nn.Module):
         return x + self.mlp(self.norm_mlp(x))
 
 
-# ---- the two halves and the picture ---------------------------------------------------------------------------------
+# ---- the two halves -------------------------------------------------------------------------------------------------
 
 
 class Encoder(nn.Module):
@@ -343,63 +323,6 @@ class Patches(nn.Module):
         return self.fold(rearrange(grid, "b (h p) (w q) d -> b (h w) (p q d)", p=self.p, q=self.p))
 
 
-class Frame(nn.Module):
-    """Learned maps between patch latents (B, N, D) and the scalar frame (B, H, W): p*p cells in [-1, 1] a latent."""
-
-    def __init__(self, c: WheelerConfig):
-        super().__init__()
-        self.side, self.p, self.width = c.grid_size // c.patch_size, c.patch_size, round_up(c.patch_size**2)
-        self.norm_in = nn.LayerNorm(c.d_model, bias=False)
-        self.project = MLP(c.d_model, 2 * c.d_model, self.width)
-        self.lift = MLP(self.width, 4 * c.d_model, c.d_model)
-        self.norm_out = nn.LayerNorm(c.d_model, bias=False)
-
-    def to_frame(self, latents: Tensor) -> Tensor:
-        cells = torch.tanh(self.project(self.norm_in(latents)).float())[..., : self.p**2]      # (B, N, p*p) float32
-        return rearrange(cells, "b (h w) (p q) -> b (h p) (w q)", h=self.side, p=self.p)
-
-    def from_frame(self, frame: Tensor) -> Tensor:
-        cells = rearrange(frame, "b (h p) (w q) -> b (h w) (p q)", p=self.p, q=self.p)         # (B, N, p*p)
-        return self.norm_out(self.lift(F.pad(cells, (0, self.width - self.p**2))))            # (B, N, D)
-
-
-class TileFrame(nn.Module):
-    """The same maps where a patch shows one of K tiles (`wheeler_code.tile_words`): the frame is its own attractor.
-
-    Tile k has an embedding, which latents are compared with on the way in and which is read on the way out. Choices are
-    hard; gradients are those of the softmax (straight-through, as in VQ-VAE, arXiv:1711.00937)."""
-
-    def __init__(self, c: WheelerConfig):
-        from wheeler_code import tile_words  # imports this file
-
-        super().__init__()
-        self.side, self.p = c.grid_size // c.patch_size, c.patch_size
-        words = torch.from_numpy(tile_words())
-        self.register_buffer("words", words, persistent=False)                # (K, 64) of -1 and +1
-        self.norm_in = nn.LayerNorm(c.d_model, bias=False)
-        self.embedding = nn.Embedding(round_up(len(words)), c.d_model)
-        self.norm_out = nn.LayerNorm(c.d_model, bias=False)
-
-    def to_frame(self, latents: Tensor) -> Tensor:
-        scores = F.linear(self.norm_in(latents), self.embedding.weight)[..., : len(self.words)].float()    # (B, N, K)
-        soft = (scores * latents.shape[-1] ** -0.5).softmax(-1)
-        hard = torch.zeros_like(soft).scatter_(-1, scores.argmax(-1, keepdim=True), 1.0)
-        cells = hard @ self.words
-        if torch.is_grad_enabled():
-            through = soft @ self.words
-            cells = cells + (through - through.detach())
-        return rearrange(cells, "b (h w) (p q) -> b (h p) (w q)", h=self.side, p=self.p)
-
-    def from_frame(self, frame: Tensor) -> Tensor:
-        cells = rearrange(frame.float(), "b (h p) (w q) -> b (h w) (p q)", p=self.p, q=self.p)             # (B, N, 64)
-        scores = cells @ self.words.T                                         # (B, N, K): 64 the tile itself, then 60
-        choice = (4 * scores).softmax(-1)                                     # a damaged tile may be a mixture
-        if torch.is_grad_enabled():
-            soft = (scores / 4).softmax(-1)
-            choice = soft + (choice - soft).detach()
-        return self.norm_out(choice.to(self.embedding.weight.dtype) @ self.embedding.weight[: len(self.words)])
-
-
 class Decoder(nn.Module):
     """Text from patch latents. forward: inputs (B, T) int64 shifted right, context of latents -> hidden (B, T, D)."""
 
@@ -448,13 +371,13 @@ class Decoder(nn.Module):
 
 
 class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="wheeler-ai", tags=["text-autoencoder"]):
-    """Text autoencoder with a (grid_size, grid_size, d_model) grid as its latent, and a picture of it.
+    """Text autoencoder with a (grid_size, grid_size, d_model) grid as its latent, and a frame, a picture of its text.
 
     >>> model = WheelerTextAutoencoder.load_from_checkpoint("checkpoints/best.pt")
     >>> grid = model.encode("Hello world")                  # (1, 64, 64, 256) float32
-    >>> frame = model.get_grid_as_image(grid)               # (1, 64, 64) float32 in [-1, 1]
+    >>> frame = model.get_grid_as_image(grid)               # (1, 64, 64) float32 of -1 and +1
     >>> model.decode(grid)                                  # "Hello world"
-    >>> model.decode(model.set_grid_from_image(frame))      # "Hello world", read from the picture alone
+    >>> model.decode(model.set_grid_from_image(frame))      # "Hello world", read from the frame alone
 
     `tokenizer` is a `PreTrainedTokenizerFast` (or None: then texts go in and out as token ids); it travels inside every
     checkpoint. A new model has random weights in the documented start of `init_weights`.
@@ -469,36 +392,28 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
         if size > config.vocab_size:
             raise ValueError(f"the tokenizer has {size} entries, more than vocab_size = {config.vocab_size}")
         self.encoder, self.patches = Encoder(config), Patches(config)
-        self.frame = TileFrame(config) if config.frame_code == "tiles" else Frame(config)
         self.decoder = Decoder(config)
         init_weights(self)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, frame_rows: int = 0, blank_rows: int = 0,
-                dynamics: Callable[[Tensor], Tensor] | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None,
+                blank_rows: int = 0) -> tuple[Tensor, Tensor]:
         """Teacher forcing: bos is prepended inside, logits at t predict token t of input_ids.
 
         input_ids: (B, T) int64, T <= max_seq_len, every text closed by its end token. attention_mask: (B, T), 1 for
-        text, 0 for padding on the right; None: no padding. The first `frame_rows` texts of the batch are decoded from
-        their frame alone, the last `blank_rows` from nothing (the decoder as a language model), the others from their
-        grid; `dynamics` maps the frames (frame_rows, H, W) to those that are read. Returns logits (B, T, V) and grid
+        text, 0 for padding on the right; None: no padding. The last `blank_rows` texts of the batch are decoded from
+        nothing (the decoder as a language model), the others from their grid. Returns logits (B, T, V) and grid
         (B - blank_rows, H, W, D). Padded positions have logits too: leave them out of the loss.
         """
         c = self.config
         if input_ids.shape[1] > c.max_seq_len:
             raise ValueError(f"input_ids has {input_ids.shape[1]} tokens, max_seq_len is {c.max_seq_len}")
         mask = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
-        if frame_rows < 0 or blank_rows < 0 or frame_rows + blank_rows > len(input_ids):
-            raise ValueError(f"frame_rows = {frame_rows} and blank_rows = {blank_rows} do not fit a batch of "
-                             f"{len(input_ids)}")
+        if not 0 <= blank_rows <= len(input_ids):
+            raise ValueError(f"blank_rows = {blank_rows} does not fit a batch of {len(input_ids)}")
         inputs = F.pad(input_ids[:, :-1], (1, 0), value=c.bos_token_id)
         read = len(input_ids) - blank_rows                                    # rows whose latents are read
         grid = self.patches.to_grid(self.encoder(input_ids[:read], mask[:read]))               # (read, H, W, D)
         latents = self.patches.from_grid(grid)                                # (read, N, D)
-        if frame_rows:
-            frame = self.frame.to_frame(latents[:frame_rows])                 # (frame_rows, H, W)
-            frame = frame if dynamics is None else dynamics(frame)
-            lifted = self.patches.from_grid(self.patches.to_grid(self.frame.from_frame(frame)))
-            latents = torch.cat([lifted.to(latents.dtype), latents[frame_rows:]])
         hidden = [self.decoder(inputs[:read], self.decoder.context(latents))] if read else []
         hidden += [self.decoder(inputs[read:], None)] if blank_rows else []
         return self.head(torch.cat(hidden)), grid
@@ -530,6 +445,10 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
         if cut:
             warnings.warn(f"{cut} of {len(texts)} texts are longer than max_seq_len = {limit + 1} tokens (end token "
                           "counted) and were cut", stacklevel=3)
+        return self._padded(rows)
+
+    def _padded(self, rows: list[list[int]]) -> tuple[Tensor, Tensor]:
+        """Lists of token ids -> input_ids (B, T) int64 and mask (B, T) bool, on the model's device."""
         device = self.encoder.embedding.weight.device
         length = max(map(len, rows))
         ids = torch.full((len(rows), length), self.config.pad_token_id)
@@ -592,16 +511,23 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
 
     @torch.no_grad()
     def get_grid_as_image(self, grid: Tensor) -> Tensor:
-        """Grid (B, H, W, D) or (H, W, D) -> frame (B, H, W) float32 in [-1, 1]: a learned projection, text by text."""
-        return self.frame.to_frame(self.patches.from_grid(self._check_grid(grid)))
+        """Grid (B, H, W, D) or (H, W, D) -> frame (B, H, W) float32 of -1 and +1, on the grid's device: the one frame,
+        that of the text that the grid holds, as `encode_frame` writes it. Raises ValueError where it does not fit."""
+        grid, c = self._check_grid(grid), self.config
+        rows = [[*ids[: c.max_seq_len - 1], c.eos_token_id] for ids in self.decode(grid, return_ids=True)]
+        return self._write_frames(rows).to(grid.device)
 
     @torch.no_grad()
     def set_grid_from_image(self, frame: Tensor) -> Tensor:
-        """Frame (B, H, W) or (H, W) with values in [-1, 1] -> grid (B, H, W, D) that decodes to the frame's text."""
-        frame = self._check_latent(frame, "frame", (self.config.grid_size, self.config.grid_size))
+        """Frame (B, H, W) or (H, W) with values in [-1, 1] -> grid (B, H, W, D) of the text that the frame holds. Only
+        signs are read. Warns where the checksum fails; the grid is that of what can be read."""
+        c = self.config
+        frame = self._check_latent(frame, "frame", (c.grid_size, c.grid_size))
         if frame.abs().max() > 1:
             raise ValueError(f"frame spans {frame.min():.4g} .. {frame.max():.4g}, wanted values in [-1, 1]")
-        return self.patches.to_grid(self.frame.from_frame(frame))
+        rows = [ids if ids[-1:] == [c.eos_token_id] else [*ids[: c.max_seq_len - 1], c.eos_token_id]
+                for ids in self._read_frames(frame)]
+        return self.encode(*self._padded(rows))
 
     @torch.no_grad()
     def decode(self, grid: Tensor, start_token_id: int | None = None, end_token_id: int | None = None,
@@ -677,11 +603,14 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
 
         Raises ValueError that says which text does not fit, how many bits it costs and how many the frame holds.
         """
+        ids, mask = self._tokenize(text)
+        return self._write_frames([row[keep].tolist() for row, keep in zip(ids, mask, strict=True)], redundant)
+
+    def _write_frames(self, rows: list[list[int]], redundant: bool = False) -> Tensor:
+        """Token ids, each text closed by the end token -> frames (B, H, W); ValueError where one does not fit."""
         from wheeler_code import FrameCode, frame_bits
 
-        ids, mask = self._tokenize(text)
         code = FrameCode(self)
-        rows = [row[keep].tolist() for row, keep in zip(ids, mask, strict=True)]
         frames, fits = code.write(rows, redundant)
         for i, row in enumerate(rows):
             if not fits[i]:
@@ -693,21 +622,25 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
     def decode_frame(self, frame: Tensor) -> str | list[str]:
         """Frames (B, H, W) or (H, W) of `encode_frame` -> text, a str for one frame. Only signs are read. A damaged
         frame gives what can be read, with a warning that its checksum fails."""
-        from wheeler_code import FrameCode
-
         frame = torch.as_tensor(frame)
         frame = frame[None] if frame.dim() == 2 else frame
         if self.tokenizer is None:
             raise ValueError("this model has no tokenizer: use wheeler_code.FrameCode(model).read for token ids")
         if not torch.isfinite(frame).all():
             raise ValueError("frame has NaN or infinite values")
+        texts = [self.tokenizer.decode(ids, skip_special_tokens=True) for ids in self._read_frames(frame)]
+        return texts[0] if len(texts) == 1 else texts
+
+    def _read_frames(self, frame: Tensor) -> list[list[int]]:
+        """Frames (B, H, W) -> token ids, the end token last; warns of those whose checksum fails."""
+        from wheeler_code import FrameCode
+
         read = FrameCode(self).read(frame.cpu().numpy())
         damaged = [i for i, (_, intact) in enumerate(read) if not intact]
         if damaged:
             warnings.warn(f"frame {', '.join(map(str, damaged))}: damaged, the checksum fails; do not trust the text",
-                          stacklevel=2)
-        texts = [self.tokenizer.decode(ids, skip_special_tokens=True) for ids, _ in read]
-        return texts[0] if len(texts) == 1 else texts
+                          stacklevel=3)
+        return [ids for ids, _ in read]
 
     def survive(self, text: str, ticks: int | None = None, noise: float = 0.5, seed: int = 0, redundant: bool = False):
         """Write a text into a frame, disturb it, let the dynamics run, read it: returns (text read back, Trajectory).
@@ -769,6 +702,8 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
             raise FileNotFoundError(f"no checkpoint at {path}: the folder has no config.json")
         try:
             return cls.from_pretrained(found).to(map_location)
+        except OldFormat:
+            raise
         except Exception as error:                                            # as many types as libraries take part
             reason = first_line(error)
             raise ValueError(f"{path} is not a readable model: {reason}") from None
@@ -801,6 +736,8 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
                     shapes |= {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}
             except SafetensorError as error:
                 raise ValueError(f"{weights} is not a readable safetensors file: {error}") from None
+        if any(key.startswith("frame.") for key in shapes):                   # the hub's mixin drops unknown entries
+            raise OldFormat(model_id)
         check_sizes(model_kwargs["config"], shapes, model_id)
         model = cls(**model_kwargs)
         load_torch_model(model, folder, strict=strict)                        # half precision becomes float32 here

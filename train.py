@@ -10,10 +10,9 @@
     python train.py --plot checkpoints                        # curves of a run as a PNG
     python train.py --doctor --fp16 --batch_size 64           # check the machine, time and memory of these flags
 
-Writes <output_dir>/last.pt and best.pt (lowest validation loss: the sum of those from grid, frame and nothing, with
---attractor_share from the attractor too), metrics.jsonl (one JSON object a line) and run.json (flags, commit,
-versions). Every step decodes a share of the batch from the frame alone, a share from nothing (the language model that
-wheeler_code.py needs) and the rest from the grid.
+Writes <output_dir>/last.pt and best.pt (lowest validation loss: the sum of those from grid and nothing), metrics.jsonl
+(one JSON object a line) and run.json (flags, commit, versions). Every step decodes a share of the batch from nothing
+(the language model that wheeler_code.py needs) and the rest from the grid.
 A new run in a folder that holds one moves the files of that one to <output_dir>/earlier-1, 2, ... Ctrl-C ends a run
 after the step at hand, saves last.pt and exits with 130; what can be mended on the command line exits with 2.
 """
@@ -45,7 +44,7 @@ from data import (
     load_texts,
 )
 from flags import MODEL_FLAGS, parse
-from metrics import PATHS, check_device, reconstruct, score, teacher_forced
+from metrics import check_device, reconstruct, score, teacher_forced
 from models import WheelerConfig, WheelerTextAutoencoder
 from ranks import Ranks, StopSignal, start_worker
 from run_folder import (
@@ -94,16 +93,15 @@ class TokenLoss(torch.nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, ids, mask, frame_rows, blank_rows, dynamics):
-        logits, _ = self.model(ids, mask, frame_rows, blank_rows, dynamics)
+    def forward(self, ids, mask, blank_rows):
+        logits, _ = self.model(ids, mask, blank_rows)
         target = ids.masked_fill(~mask, -100)                                 # padding never counts
         return F.cross_entropy(logits.float().flatten(0, 1), target.flatten(), ignore_index=-100, reduction="sum")
 
 
-def row_shares(args: argparse.Namespace) -> tuple[int, int]:
-    """Rows of a batch that are decoded from the frame, and from nothing."""
-    frame_rows, blank_rows = round(args.frame_share * args.batch_size), int(args.blank_share * args.batch_size)
-    return min(frame_rows, args.batch_size - blank_rows), blank_rows
+def blank_rows_of(args: argparse.Namespace) -> int:
+    """Rows of a batch that are decoded from nothing."""
+    return int(args.blank_share * args.batch_size)
 
 
 def precision_of(args: argparse.Namespace) -> torch.dtype:
@@ -183,7 +181,6 @@ def train(args: argparse.Namespace, checkpoint: dict | None, ranks: Ranks, lock:
         model = WheelerTextAutoencoder(WheelerConfig(
             vocab_size=size, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id, **{name: getattr(args, name) for name in MODEL_FLAGS}), tokenizer)
-    paths = PATHS if args.attractor_share else PATHS[:2]
     model.to(device).train()
     model.encoder.grad_checkpointing = model.decoder.grad_checkpointing = args.grad_checkpointing
     if args.batch_size == "auto":
@@ -198,7 +195,7 @@ def train(args: argparse.Namespace, checkpoint: dict | None, ranks: Ranks, lock:
     if args.batch_size < ranks.count:
         raise UsageError(f"--batch_size {args.batch_size} must be at least 1 for each of the {ranks.count} processes")
     optimizer = make_optimizer(model, args)
-    frame_rows, blank_rows = row_shares(args)
+    blank_rows = blank_rows_of(args)
     batches = lambda data, epoch: EpochBatches(data, args.batch_size, args.seed, epoch, args.random_text_share,
                                                blank_rows, ranks.rank, ranks.count)
     steps_per_epoch = len(batches(data, 0)) // args.accumulation_steps
@@ -263,17 +260,13 @@ def train(args: argparse.Namespace, checkpoint: dict | None, ranks: Ranks, lock:
           f"{c.num_patches} patches of {c.patch_size}x{c.patch_size} cells, vocabulary {c.vocab_size:,}\n"
           f"data        {args.dataset}: {'the first ' if stream else ''}{len(data):,} texts to train on, "
           f"{len(unseen):,} unseen; longest kept: {c.max_seq_len} tokens")
-    if c.aligned_start and not c.frame_holds_code:
-        say(f"            {c.num_patches} patches of {c.patch_size}x{c.patch_size} cells are too few or too small to "
-            f"show {c.max_seq_len} tokens of {c.vocab_size:,}, one a patch: reading the frame takes long to learn; "
-            "a larger --grid_size or a smaller --max_seq_len helps")
     if data.texts_cut or unseen.texts_cut:
         say(f"            {data.texts_cut:,} training and {unseen.texts_cut:,} unseen texts are longer and were CUT "
               "there (--max_seq_len, --long_texts)")
     epochs = "" if stream else f" ({total_steps / steps_per_epoch:.1f} epochs)"
     say(f"run         steps {step:,} to {total_steps:,}{epochs}, "
           f"{args.batch_size * args.accumulation_steps} texts and about {tokens_per_step:,.0f} tokens a step, "
-          f"of {args.batch_size} rows {frame_rows} are decoded from the frame, {blank_rows} from nothing")
+          f"of {args.batch_size} rows {blank_rows} are decoded from nothing")
     if state is not None and os.path.samefile(out, os.path.dirname(args.resume) or "."):
         if ranks.main:
             keep_later(out, args.resume, step)
@@ -309,59 +302,27 @@ def train(args: argparse.Namespace, checkpoint: dict | None, ranks: Ranks, lock:
         """Teacher-forced loss and free-running scores on the fixed unseen texts; best.pt if the loss is a new low."""
         nonlocal best
         model.eval()
-        row, read = {"step": step}, {}
         with autocast_of(args, device), eager(compiled):
-            for path in paths:
-                read[path] = reconstruct(model, unseen, fixed, path, args.batch_size)
-                row |= {f"{path}/{key}": value for key, value in score(*read[path]).items() if key != "interval"}
-                row |= {f"{path}/{key}": value for key, value in
-                        teacher_forced(model, unseen, fixed, path, args.batch_size).items()}
+            references, predictions = reconstruct(model, unseen, fixed, "grid", args.batch_size)
+            scores = score(references, predictions) | teacher_forced(model, unseen, fixed, "grid", args.batch_size)
             blank = teacher_forced(model, unseen, fixed, "blank", args.batch_size)["teacher_forced_loss"]
         model.train()
+        row = {"step": step} | {f"grid/{key}": value for key, value in scores.items() if key != "interval"}
         row["bits_per_token"] = blank / math.log(2)                           # as a language model
-        row["validation_loss"] = blank + sum(row[f"{path}/teacher_forced_loss"] for path in paths)
+        row["validation_loss"] = blank + scores["teacher_forced_loss"]
         log(row)
-        tqdm.write(f"step {step:,}: {len(fixed)} unseen texts, read back free-running: " + "; ".join(
-            f"{path} {row[f'{path}/exact_match']:.1%} exact, {row[f'{path}/token_accuracy']:.2%} of tokens"
-            for path in paths) + f"; {row['bits_per_token']:.2f} bits a token from nothing")
-        for i in range(min(args.show_samples, len(fixed))):
+        tqdm.write(f"step {step:,}: {len(fixed)} unseen texts, read back free-running: grid "
+                   f"{scores['exact_match']:.1%} exact, {scores['token_accuracy']:.2%} of tokens; "
+                   f"{row['bits_per_token']:.2f} bits a token from nothing")
+        for reference, prediction in list(zip(references, predictions, strict=True))[: args.show_samples]:
             to_text = lambda ids: tokenizer.decode(ids, skip_special_tokens=True).replace("\n", " ")
-            reference = read[paths[0]][0][i]
-            tqdm.write(f"   text   {to_text(reference):.110}")
-            for path in paths:
-                prediction = read[path][1][i]
-                mark = "=" if prediction == reference else "x"
-                tqdm.write(f" {mark} {path:<6} {to_text(prediction):.110}")
+            tqdm.write(f"   text   {to_text(reference):.110}\n"
+                       f" {'=' if prediction == reference else 'x'} grid   {to_text(prediction):.110}")
         if row["validation_loss"] < best:
             best = row["validation_loss"]
             save("best.pt")
 
-    # -- the dynamics in training: straight-through gradient, frames drawn to their attractors, ticks annealed
-    attractor_rows, distance = round(args.attractor_share * frame_rows), []
-    if args.attractor_share and not attractor_rows:
-        raise UsageError(f"--attractor_share {args.attractor_share} of {frame_rows} rows decoded from the frame is "
-                         "less than one row: a larger --batch_size or --frame_share helps")
-
-    def through_dynamics(frames: torch.Tensor) -> torch.Tensor:
-        from wheeler_torch import relaxed, through
-
-        progress, frame = step / total_steps, frames[:attractor_rows]
-        noise = args.attractor_noise * (2 * torch.rand_like(frame) - 1)
-        ticks = None if progress >= 0.5 else 1 + int(100 * progress)          # to the attractor in the second half
-        noisy = (frame + noise).clamp(-1, 1)
-        final = through(noisy, ticks=ticks)
-        if args.attractor_gradient == "smooth":
-            soft = relaxed(noisy, 8, 4 * 10**progress)
-            final = final.detach() + (soft - soft.detach())
-        distance[:] = [F.mse_loss(frame, final.detach())]
-        return torch.cat([final, frames[attractor_rows:]])
-
-    # -- the rows of this process; weights that make means over its rows means over all
-    attractor_rows_of_all = attractor_rows
-    own_frame_rows, attractor_rows = ranks.share(frame_rows), ranks.share(attractor_rows)
-    own_blank_rows = ranks.share(args.batch_size) - ranks.share(args.batch_size - blank_rows)
-    attractor_weight = ranks.count * attractor_rows / max(1, attractor_rows_of_all)
-    dynamics = torch.compiler.disable(through_dynamics) if attractor_rows else None
+    own_blank_rows = ranks.share(args.batch_size) - ranks.share(args.batch_size - blank_rows)  # of this process
 
     # -- loop
     stop = StopSignal(quiet=not ranks.main, echo=5 if ranks.count > 1 else 0)
@@ -400,9 +361,7 @@ def train(args: argparse.Namespace, checkpoint: dict | None, ranks: Ranks, lock:
                         last_micro = micro == args.accumulation_steps - 1
                         with nullcontext() if ranks.count == 1 or last_micro else token_loss.no_sync():
                             with autocast_of(args, device):
-                                loss = token_loss(ids, mask, own_frame_rows, own_blank_rows, dynamics) * share
-                            if attractor_rows:
-                                loss = loss + args.commitment * attractor_weight * distance[0]
+                                loss = token_loss(ids, mask, own_blank_rows) * share
                             scaler.scale(loss / args.accumulation_steps).backward()
                         loss_sum = loss_sum + loss.detach() / (args.accumulation_steps * ranks.count)
                     scaler.unscale_(optimizer)
