@@ -272,12 +272,12 @@ def random_ids(config, rows):
     return torch.randint(3, config.vocab_size, (rows, config.max_seq_len), generator=torch.Generator().manual_seed(0))
 
 
-def training_step(model, ids, frame_rows=0, optimizer=None, autocast=nullcontext, scaler=None):
+def training_step(model, ids, optimizer=None, autocast=nullcontext, scaler=None):
     """Forward and backward, and the optimizer's step if there is one."""
     import torch.nn.functional as F
 
     with autocast():
-        logits, _ = model(ids, frame_rows=frame_rows)
+        logits, _ = model(ids)
         loss = F.cross_entropy(logits.float().flatten(0, 1), ids.flatten())
     (loss if scaler is None else scaler.scale(loss)).backward()
     if optimizer is not None:
@@ -291,8 +291,7 @@ def training_step(model, ids, frame_rows=0, optimizer=None, autocast=nullcontext
 
 def gflop_by_part(model):
     """GFLOP of one sample of max_seq_len tokens. Attention counts as plain matrix products (the counter does not know
-    the fused CPU kernel). `total` is forward + backward of a sample from the grid, `total_frame` of one from the
-    frame; the parts are forward only."""
+    the fused CPU kernel). `total` is forward + backward; the parts are forward only."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -308,12 +307,12 @@ def gflop_by_part(model):
         parts = {"encoder": count("encoder"), "patches": count("patches.unfold") + count("patches.fold"),
                  "vocabulary head": 2 * c.max_seq_len * c.d_model * round_up(c.vocab_size) / 1e9}
         parts["decoder"] = counter.get_total_flops() / giga - sum(parts.values())
-    return parts | {"total": gflop(model), "total_frame": gflop(model, frame=True)}
+    return parts | {"total": gflop(model)}
 
 
-def gflop(model, frame=False):
+def gflop(model):
     """GFLOP of forward and backward for one sample of max_seq_len tokens, attention as plain matrix products: counted
-    on tensors without data, where the model allows that. frame: decoded from the frame."""
+    on tensors without data, where the model allows that."""
     import copy
 
     from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -322,7 +321,7 @@ def gflop(model, frame=False):
     device = getattr(model, "counting_device", "meta")
     rows, model = 4, copy.deepcopy(model).to(device)  # a few, since positional codes are computed once a batch
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        training_step(model, random_ids(model.config, rows).to(device), rows if frame else 0)
+        training_step(model, random_ids(model.config, rows).to(device))
     return counter.get_total_flops() / rows / 1e9
 
 
@@ -416,7 +415,7 @@ def _precision(args):
 
 
 def measure_step(name, config, rows, args, threads, with_rate=True):
-    """One competitor's training step with AdamW; ours decodes half of the rows from the frame. Run it `alone`."""
+    """One competitor's training step with AdamW. Run it `alone`."""
     import torch
 
     from peers import build
@@ -430,15 +429,12 @@ def measure_step(name, config, rows, args, threads, with_rate=True):
         network.compile()
     optimizer = torch.optim.AdamW(network.parameters(), fused=True)
     scaler = torch.amp.GradScaler(device.type) if args.fp16 else None
-    ids, frame_rows = random_ids(config, rows).to(device), rows // 2 if name == "ours" else 0
-    one = lambda: training_step(network, ids, frame_rows, optimizer, autocast, scaler)
+    ids = random_ids(config, rows).to(device)
+    one = lambda: training_step(network, ids, optimizer, autocast, scaler)
     first, seconds = timed(one, device, args.repeats)
     out = {"parameters": sum(p.numel() for p in network.parameters()), "s_first": first, "s_step": seconds,
            "gib_peak": peak_gib(device), "gib_before": before}
-    counted = build(name, config)  # another one: the first may be compiled
-    share = frame_rows / rows
-    flop = (1 - share) * gflop(counted) + (share * gflop(counted, frame=True) if share else 0)
-    out["gflop_a_text"] = flop
+    out["gflop_a_text"] = flop = gflop(build(name, config))  # another one: the first may be compiled
     if with_rate:
         matmul = matmul_gflop_per_s(device, dtype)
         out |= rates(flop, rows, config.max_seq_len, seconds, matmul) | {"matmul_gflop_per_s": matmul}
@@ -470,15 +466,14 @@ def model(args):
     flops = gflop_by_part(network)
     print(f"grid {c.grid_size} x {c.grid_size} x {c.d_model}: {sum(parameters.values()) / 1e6:.2f}M parameters (" +
           ", ".join(f"{name} {count / 1e6:.2f}M" for name, count in parameters.items()) + ")")
-    print(f"one {c.max_seq_len}-token sample, forward + backward: {flops['total']:.1f} GFLOP from the grid, "
-          f"{flops['total_frame']:.1f} from the frame; forward by part: " +
-          ", ".join(f"{name} {value:.2f}" for name, value in flops.items() if not name.startswith("total")) + "\n")
+    print(f"one {c.max_seq_len}-token sample, forward + backward: {flops['total']:.1f} GFLOP; forward by part: " +
+          ", ".join(f"{name} {value:.2f}" for name, value in flops.items() if name != "total") + "\n")
     return {"parameters": parameters, "gflop": flops}
 
 
 @section
 def step(args):
-    """A training step of ours (half the rows from the frame) and of the peers, each in a process of its own."""
+    """A training step of ours and of the peers, each in a process of its own."""
     import torch
 
     from peers import LABELS
@@ -661,10 +656,10 @@ def quality(args):
     where = machine()
     for name in () if args.draw else args.competitors:
         for lr in args.rates or ([3e-4] if name == "ours" and args.task == "copy" else [3e-4, 1e-3]):
-            shares = {"frame_share": 0.375, "blank_share": 0.25} if name == "ours" else {}  # as train.py has it
+            blank_share = 0.25 if name == "ours" else 0.0  # as train.py has it
             race(name, config, data, unseen, chosen, lr, args.limit, args.eval_every or args.limit / 8, batch_size,
                  args.warmup_steps, args.task, seed=args.seed, device=str(device), autocast=autocast, progress=say,
-                 keep=keep, **shares)
+                 keep=keep, blank_share=blank_share)
     if not stored["runs"]:
         raise ValueError(f"--results {path} holds no runs to draw")
     summary, shown = quality_tables(stored["runs"])

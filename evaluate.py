@@ -5,18 +5,19 @@
     python evaluate.py lengths disturb --dataset stories.jsonl > new.log              # some of them
     python evaluate.py --compare old.log new.log                                      # two results side by side
 
-    text      texts read back free-running from grid, frame, attractor and code frame, by length, with controls
-    lengths   how much text the attractor of a noisy code frame carries           disturb   noise, erasures, sign flips
-    ticks     learned and code frames against ticks of the dynamics               picture   three texts, collapsed
-    space     which cells carry which words                                       recall    frames as a memory
+    text      texts read back from grid and frame, by length, with controls
+    lengths   how much text the attractor of a noisy frame carries
+    disturb   noise, erasures, sign flips on frame and grid
+    ticks     frames against ticks of the dynamics
+    picture   three texts, collapsed
+    space     which cells of the grid carry which words
     geometry  interpolation and arithmetic in the grid
 
-Paths: "grid" reads the text from the grid, "frame" from the picture alone, "attractor" from what the Wheeler dynamics
-make of the picture, "code" from the attractor code of `encode_frame`. Texts: "validation" are unseen texts of the data
-set, "beginnings" the same cut to 8, 16, ... tokens, "random" are words of these in random order, "unusual" are made-up
-names, digits, accents, emoji, code and other scripts. What the scores mean: metrics.py. Tables, figures in
-<output_dir>, and one JSON object as the last line. Every section is a function of a `Subject` for a notebook:
-`text(Subject("checkpoints/best.pt"))`.
+Paths: "grid" reads the text from the grid, free-running, "frame" from the frame alone, which `encode_frame` writes.
+Texts: "validation" are unseen texts of the data set, "beginnings" the same cut to 8, 16, ... tokens, "random" are words
+of these in random order, "unusual" are made-up names, digits, accents, emoji, code and other scripts. What the scores
+mean: metrics.py. Tables, figures in <output_dir>, and one JSON object as the last line. Every section is a function of
+a `Subject` for a notebook: `text(Subject("checkpoints/best.pt"))`.
 """
 
 import argparse
@@ -49,7 +50,7 @@ from metrics import (
     overlap,
     probe_texts,
     reconstruct,
-    reconstruct_code,
+    reconstruct_frames,
     save_figure,
     score,
     share,
@@ -59,7 +60,7 @@ from metrics import (
 
 TEXTS = ("validation", "beginnings", "random", "unusual")
 SECTIONS = {"text": "evaluate", "lengths": "survive", "disturb": "survive", "ticks": "survive", "picture": "survive",
-            "space": "probes", "recall": "probes", "geometry": "probes"}      # section, also its function -> module
+            "space": "probes", "geometry": "probes"}                          # section, also its function -> module
 
 
 # ---- controls -------------------------------------------------------------------------------------------------------
@@ -87,38 +88,43 @@ def check_overlap(subject: Subject) -> dict:
 
 
 def blank_prediction(subject: Subject, path: str) -> list[int]:
-    """What is read where nothing was written: a grid or frame of zeros, a code frame of +1."""
+    """What is read where nothing was written: a grid of zeros, a frame of +1."""
     c = subject.model.config
-    if path == "code":
+    if path == "frame":
         return subject.code.read(np.ones((1, c.grid_size, c.grid_size), np.float32))[0][0]
     grid = torch.zeros(1, c.grid_size, c.grid_size, c.d_model, device=subject.device)
-    if path != "grid":
-        grid = subject.model.set_grid_from_image(grid[..., 0])
     return closed(subject.model.decode(grid, return_ids=True), c.max_seq_len, c.eos_token_id)[0]
 
 
 def lookups(subject: Subject, references: Sequence[list[int]], lookup_samples: int = 512,
             batch_size: int = 64) -> dict[str, list[list[int]]]:
     """Predictions of readers that only know the training texts: what each would answer for the texts."""
-    from wheeler_memory import _distances, pack
-
     side, training, texts = subject.model.config.grid_size, subject.training, subject.say(references)
-    rows = [training[int(i)].tolist() for i in evenly(len(training), lookup_samples)]
-    signs, cues = (pack(subject.frames(x, batch_size)) for x in (rows, references))
-    distance = np.empty((len(cues), len(signs)), np.int32)
-    _distances(signs, cues, distance)
     row_of = {text: i for i, text in enumerate(subject.say(training[i] for i in range(len(training))))}
     known = list(row_of)
     memory, found = hash_memory(known, side, side), []
     for start in range(0, len(texts), batch_size):
         found += [r[0].text for r in memory.recall(hash_frames(texts[start : start + batch_size], side, side), k=1)]
-    answers = {f"nearest of {len(rows)} training frames (Hamming distance of signs)": [rows[i] for i in
-                                                                                       distance.argmin(1)]}
+    answers = {}
+    if "frame" in subject.paths:
+        rows = [training[int(i)].tolist() for i in evenly(len(training), lookup_samples)]
+        answers[f"nearest of {len(rows)} training frames (Hamming distance of signs)"] = nearest_by_frames(
+            subject, references, rows)
     for name, nearest in (("training texts (TF-IDF of the text itself)", [known[i] for i in
                                                                          nearest_by_words(texts, known)]),
                           ("hash frames of training texts (attractors)", found)):
         answers[f"nearest of {len(known):,} {name}"] = [training[row_of[text]].tolist() for text in nearest]
     return answers
+
+
+def nearest_by_frames(subject: Subject, texts: Sequence[list[int]], known: Sequence[list[int]]) -> list[list[int]]:
+    """For each text the known one whose frame has most cells of the same sign; texts are token ids."""
+    from wheeler_memory import _distances, pack
+
+    signs, cues = (pack(subject.code.write(rows)[0]) for rows in (known, texts))
+    distance = np.empty((len(cues), len(signs)), np.int32)
+    _distances(signs, cues, distance)
+    return [known[i] for i in distance.argmin(1)]
 
 
 # ---- section text ---------------------------------------------------------------------------------------------------
@@ -150,8 +156,8 @@ def text(subject: Subject, texts: Sequence[str] = TEXTS, paths: Sequence[str] | 
         references = [data[i].tolist() for i in indices]
         bucket = [next((b for b in LENGTHS if n <= b), subject.model.config.max_seq_len) for n in data.lengths]
         for path in paths or subject.paths:
-            if path == "code":
-                predictions, fits = reconstruct_code(subject.code, references, batch_size)
+            if path == "frame":
+                predictions, fits = reconstruct_frames(subject.code, references, batch_size)
                 row = measure(references, predictions, tokenizer, bits) | {"fits": sum(fits) / len(fits)}
             else:
                 predictions = reconstruct(subject.model, data, indices, path, batch_size, progress=True)[1]
@@ -306,19 +312,16 @@ def build_parser() -> argparse.ArgumentParser:
     option = lambda name, text, **more: group.add_argument(f"--{name}", default=None, help=text, **more)
     option("num_samples", "texts (of each kind, of each length), -1 = all", type=int)
     option("texts", "kinds of texts (text)", nargs="+", choices=TEXTS)
-    option("paths", "what the text is read from (text); default: what was trained, and code", nargs="+",
-           choices=(*PATHS, "code"))
+    option("paths", "what the text is read from (text); default: both", nargs="+", choices=(*PATHS, "frame"))
     option("lookup_samples", "training texts whose frames are looked up (text)", type=int)
     option("lengths", "tokens (lengths)", type=int, nargs="+")
-    option("length", "tokens (disturb, ticks, picture, space, recall, geometry)", type=int)
-    option("learned_samples", "of the texts, those whose learned frames are read too (disturb)", type=int)
+    option("length", "tokens (disturb, ticks, picture, space, geometry)", type=int)
+    option("grid_samples", "of the texts, those whose grids are read too (disturb)", type=int)
     option("square", "side of the square that is hidden, cells (space)", type=int)
-    option("memories", "numbers of texts remembered (recall)", type=int, nargs="+")
     return parser
 
 
-OPTIONS = ("num_samples", "texts", "paths", "lookup_samples", "lengths", "length", "learned_samples", "square",
-           "memories")
+OPTIONS = ("num_samples", "texts", "paths", "lookup_samples", "lengths", "length", "grid_samples", "square")
 
 
 def section_function(name: str):
@@ -328,15 +331,14 @@ def section_function(name: str):
 
 def check_flags(args: argparse.Namespace, functions: dict) -> None:
     """ValueError that names the flag, its value and its limit."""
-    for name, low in (("num_samples", 1), ("lookup_samples", 1), ("learned_samples", 0), ("batch_size", 1),
+    for name, low in (("num_samples", 1), ("lookup_samples", 1), ("grid_samples", 0), ("batch_size", 1),
                       ("seed", 0), ("square", 1), ("length", 2)):
         value = getattr(args, name)
         if value is not None and value < low and (name, value) != ("num_samples", -1):
             raise ValueError(f"--{name} {value} must be at least {low}{', or -1' * (name == 'num_samples')}")
-    for name, low in (("lengths", 2), ("memories", 1)):
-        for value in getattr(args, name) or ():
-            if value < low:
-                raise ValueError(f"--{name} {value} must be at least {low}")
+    for value in args.lengths or ():
+        if value < 2:
+            raise ValueError(f"--lengths {value} must be at least 2")
     for name in OPTIONS:
         if getattr(args, name) is not None and not any(name in inspect.signature(f).parameters
                                                        for f in functions.values()):

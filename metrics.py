@@ -24,7 +24,7 @@ from data import DEFAULT_DATASET, TokenDataset, Tokens, build_dataset, fingerpri
 from models import WheelerTextAutoencoder
 from tokenizer import first_line, tokenizer_to_dict
 
-PATHS = ("grid",)
+PATHS = ("grid",)                                                            # what `reconstruct` reads texts from
 LENGTHS = (8, 16, 32, 64, 128, 256)                                           # tokens: the buckets, and the beginnings
 MOST_TRAINING_TEXTS = 100_000                                                 # lookups and overlap go no further
 
@@ -154,12 +154,12 @@ def closed(rows: list[list[int]], limit: int, eos: int) -> list[list[int]]:
     return [row + [eos] if len(row) < limit else row for row in rows]
 
 
-def reconstruct_code(code, texts: Sequence[list[int]], batch_size: int = 64) -> tuple[list[list[int]], list[bool]]:
-    """(predictions, fits) of texts written into code frames and read from these. Frames with a failing checksum give
-    what was read without its end token, which is not the text, whatever it is."""
+def reconstruct_frames(code, texts: Sequence[list[int]], batch_size: int = 64) -> tuple[list[list[int]], list[bool]]:
+    """(predictions, fits) of texts written into frames and read from these. Frames with a failing checksum give what
+    was read without its end token, which is not the text, whatever it is."""
     frames, fits = code.write(texts)
     order, predictions = np.argsort([len(text) for text in texts], kind="stable"), [[]] * len(texts)
-    for start in tqdm(range(0, len(order), batch_size), desc="reading the code", leave=False):
+    for start in tqdm(range(0, len(order), batch_size), desc="reading the frames", leave=False):
         rows = order[start : start + batch_size]
         for i, (ids, intact) in zip(rows, code.read(frames[rows]), strict=True):
             predictions[i] = ids if intact or ids[-1:] != [code.config.eos_token_id] else ids[:-1]
@@ -268,18 +268,9 @@ class Subject:
         return self._dataset(self.training_stories)
 
     @property
-    def has_attractor_path(self) -> bool:
-        return self.flags.get("attractor_share", 0) > 0
-
-    @property
-    def has_code(self) -> bool:
-        side = self.model.config.grid_size
-        return side >= 4
-
-    @property
     def paths(self) -> tuple[str, ...]:
-        """The paths that were trained, and the code frame."""
-        return ("grid", "frame", *["attractor"] * self.has_attractor_path, *["code"] * self.has_code)
+        """What texts can be read from. A frame must have sides of 4 cells at least."""
+        return (*PATHS, "frame") if self.model.config.grid_size >= 4 else PATHS
 
     @cached_property
     def code(self):
@@ -302,31 +293,6 @@ class Subject:
     def say(self, rows: Sequence[Sequence[int]]) -> list[str]:
         """Token ids as texts."""
         return [self.model.tokenizer.decode(row, skip_special_tokens=True) for row in rows]
-
-    @torch.no_grad()
-    def frames(self, texts: Sequence[list[int]], batch_size: int = 64) -> np.ndarray:
-        """The learned frames (n, H, W) float32 of token ids."""
-        data, out = self.rows(texts), []
-        for start in tqdm(range(0, len(data), batch_size), desc="encoding", leave=False):
-            ids, mask = data.batch(range(start, min(start + batch_size, len(data))))
-            out.append(self.model.get_grid_as_image(self.model.encode(ids.to(self.device), mask.to(self.device))).cpu())
-        return torch.cat(out).numpy()
-
-    @torch.no_grad()
-    def read_frames(self, frames: np.ndarray, length: int, batch_size: int = 64, known: dict | None = None,
-                    desc: str = "reading frames") -> list[list[int]]:
-        """What the decoder reads in learned frames (n, H, W), `length` tokens at most; equal frames are read once.
-        known: frames read before, as this function leaves it; for frames of the same length."""
-        known = {} if known is None else known
-        keys = [hashlib.sha1(np.ascontiguousarray(frame)).digest() for frame in frames]
-        new = list({key: i for i, key in enumerate(keys) if key not in known}.values())
-        for start in tqdm(range(0, len(new), batch_size), desc=desc, leave=False):
-            rows = new[start : start + batch_size]
-            grid = self.model.set_grid_from_image(torch.from_numpy(frames[rows]).to(self.device))
-            out = closed(self.model.decode(grid, return_ids=True, max_length=length), length,
-                         self.model.config.eos_token_id)
-            known |= zip([keys[i] for i in rows], out, strict=True)
-        return [known[key] for key in keys]
 
     def identity(self) -> dict:
         """What a figure belongs to. Results compare only where `data` and `tokenizer` are equal."""
@@ -399,9 +365,6 @@ def nearest_by_words(texts: Sequence[str], memories: Sequence[str]) -> list[int]
     vectorizer = TfidfVectorizer(token_pattern=r"\S+", dtype=np.float32)
     known = vectorizer.fit_transform(memories)
     return np.asarray((vectorizer.transform(texts) @ known.T).argmax(axis=1)).ravel().tolist()
-
-
-@torch.no_grad()
 
 
 # ---- figures --------------------------------------------------------------------------------------------------------

@@ -44,12 +44,10 @@ class Peer(nn.Module):
     def encoder(self):
         return SimpleNamespace(embedding=self.embedding)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, frame_rows: int = 0, blank_rows: int = 0,
-                dynamics=None) -> tuple[Tensor, Tensor]:
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None,
+                blank_rows: int = 0) -> tuple[Tensor, Tensor]:
         """Teacher forcing: logits (B, T, V), those at t predict token t of input_ids (B, T); and the latents. The last
-        `blank_rows` rows read a single zero vector. There is no frame: frame_rows and dynamics must be left alone."""
-        if frame_rows or dynamics is not None:
-            raise ValueError(f"{type(self).__name__} has no frame to decode from")
+        `blank_rows` rows read a single zero vector."""
         mask = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
         inputs, read = F.pad(input_ids[:, :-1], (1, 0), value=self.config.bos_token_id), len(input_ids) - blank_rows
         logits, latents = [], None
@@ -212,13 +210,13 @@ def now(device: str) -> float:
 
 def race(name: str, config: WheelerConfig, data: TokenDataset, unseen: TokenDataset, indices: list[int], lr: float,
          seconds: float, eval_every: float, batch_size: int = 32, warmup_steps: int = 50, task: str = "copy",
-         frame_share: float = 0.0, blank_share: float = 0.0, seed: int = 0, device: str = "cpu",
-         autocast=nullcontext, progress=print, keep=lambda run: None) -> dict:
+         blank_share: float = 0.0, seed: int = 0, device: str = "cpu", autocast=nullcontext, progress=print,
+         keep=lambda run: None) -> dict:
     """Train competitor `name` for `seconds` of its own clock and read the unseen texts back every `eval_every` of them.
 
     The clock counts the making of the weights and the training steps, not the evaluations. task "copy": the texts come
     back from their latents; "language": from nothing (bits a token as a language model). Rate: linear warm-up, then
-    constant, since a limit in seconds does not know its last step. frame_share and blank_share as in train.py.
+    constant, since a limit in seconds does not know its last step. blank_share as in train.py.
 
     Returns {"name", "lr", "parameters", "steps", "curve": [{"seconds", "step", "exact_match", ...}]}; `keep` is given
     the same after every reading, so that a run that is stopped is not lost. Exact match is free-running greedy; where
@@ -230,9 +228,7 @@ def race(name: str, config: WheelerConfig, data: TokenDataset, unseen: TokenData
     clock = now(device)
     model = build(name, config).to(device).train()
     optimizer, spent = make_optimizer(model, recipe), now(device) - clock
-    frame_rows, blank_rows = round(frame_share * batch_size), int(blank_share * batch_size)
-    if task == "language":
-        frame_rows, blank_rows = 0, batch_size
+    blank_rows = batch_size if task == "language" else int(blank_share * batch_size)
 
     def read() -> None:
         model.eval()
@@ -241,8 +237,6 @@ def race(name: str, config: WheelerConfig, data: TokenDataset, unseen: TokenData
             row["exact_match"] = 0.0
             if row["teacher_forced_whole_texts"]:
                 row["exact_match"] = score(*reconstruct(model, unseen, indices, "grid"))["exact_match"]
-            if frame_rows:
-                row["frame_exact_match"] = score(*reconstruct(model, unseen, indices, "frame"))["exact_match"]
         model.train()
         exact = f", {row['exact_match']:.1%} exact" if task == "copy" else ""
         progress(f"{task}: {name}, lr {lr:g}: step {step}, {spent:.0f} of {seconds:.0f} s, teacher-forced "
@@ -271,7 +265,7 @@ def race(name: str, config: WheelerConfig, data: TokenDataset, unseen: TokenData
         for group in optimizer.param_groups:
             group["lr"] = get_lr(step, recipe, 10**12)                        # so far away that the cosine is flat
         with autocast():
-            logits, _ = model(ids, mask, frame_rows=frame_rows, blank_rows=blank_rows)
+            logits, _ = model(ids, mask, blank_rows=blank_rows)
             target = ids.masked_fill(~mask, -100)
             loss = F.cross_entropy(logits.float().flatten(0, 1), target.flatten(), ignore_index=-100)
         loss.backward()
@@ -348,11 +342,6 @@ def quality_tables(runs):
             f"{bits:.2f}", "" if by_bits is None else f"{by_bits:.2g}"))
     if len(lines) > 1:
         shown.append(lines)
-    for run in best.values():
-        frame = [row["frame_exact_match"] for row in run["curve"] if "frame_exact_match" in row]
-        if frame:
-            shown.append(f"{LABELS[run['name']]}, from the frame alone: {frame[0]:.1%} exact at first, {frame[-1]:.1%} "
-                         f"at last, lowest {min(frame):.1%}")
     if ours[0] and ours[0]["step"] == 0:
         shown.append("ours starts as a copy: it has nothing to learn here, and its seconds are those of making the "
                      "weights\n")
@@ -394,10 +383,6 @@ def quality_figure(runs, output_dir):
         axis.set_xlim(left=0)
         axis.grid(alpha=0.3)
         if key == "exact_match":
-            for run in (r for r in best.values() if "frame_exact_match" in r["curve"][0]):
-                axis.plot([row["seconds"] for row in run["curve"]], [row["frame_exact_match"] for row in run["curve"]],
-                          "--", color=COLORS[run["name"]], lw=1, marker=".", ms=5,
-                          label=f"{LABELS[run['name']]}, from the frame alone")
             for level in LEVELS:
                 axis.axhline(level, color="gray", lw=0.7, ls="--")
             axis.set_ylim(-0.03, 1.05)

@@ -1,7 +1,6 @@
-"""What is where in the latent, and what it is good for: sections space, recall and geometry of evaluate.py.
+"""What is where in the grid, and what one can do in it: sections space and geometry of evaluate.py.
 
     python evaluate.py space --checkpoint checkpoints/best.pt --dataset sample      # which cells carry which words
-    python evaluate.py recall --checkpoint checkpoints/best.pt --dataset sample     # frames as a memory of texts
     python evaluate.py geometry --checkpoint checkpoints/best.pt --dataset sample   # interpolation, arithmetic
 
 Texts are the beginnings of the validation texts, as in survive.py. Each function takes an `metrics.Subject`, prints a
@@ -16,20 +15,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from metrics import (
-    Subject,
-    beginnings,
-    closed,
-    hash_frames,
-    language_model_bits,
-    nearest_by_words,
-    new_figure,
-    save_figure,
-    score,
-    share,
-)
-from wheeler_cpu import frame_image
-from wheeler_memory import WheelerMemory
+from metrics import Subject, closed, language_model_bits, new_figure, save_figure, score, share
 
 # Words that a child's story can swap without a change of meaning, both ways.
 SYNONYMS = {a: b for pair in """big large; little small; happy glad; sad unhappy; said told; fast quick; house home;
@@ -41,8 +27,8 @@ SYNONYMS = {a: b for pair in """big large; little small; happy glad; sad unhappy
     bunny rabbit; ship boat; also too; called named; loved adored; lots plenty; ill sick""".split(";")
     for x, y in [pair.split()] for a, b in ((x, y), (y, x))}
 # Sentences with two free words, for arithmetic: all pairs of words are tried in both.
-FRAMES = ("Once upon a time there was a {} {}.", "The {} {} went to the park.", "Tom saw a {} {} in the garden.",
-          "Lily loved her {} {} very much.")
+SENTENCES = ("Once upon a time there was a {} {}.", "The {} {} went to the park.", "Tom saw a {} {} in the garden.",
+             "Lily loved her {} {} very much.")
 FIRST = ("big", "red", "very old", "happy")                                   # "very old" shifts what follows
 SECOND = ("dog", "cat", "ice cream truck", "tree")
 
@@ -63,9 +49,9 @@ def paraphrase(text: str) -> tuple[str, int]:
 # ---- space ----------------------------------------------------------------------------------------------------------
 
 
-def occlude(latent: torch.Tensor, k: int, square: int) -> torch.Tensor:
-    """A copy of latent (H, W, ...) with square k, counted in raster order, set to 0."""
-    side, out = latent.shape[1] // square, latent.clone()
+def occlude(grid: torch.Tensor, k: int, square: int) -> torch.Tensor:
+    """A copy of grid (H, W, D) with square k, counted in raster order, set to 0."""
+    side, out = grid.shape[1] // square, grid.clone()
     i, j = k // side * square, k % side * square
     out[i : i + square, j : j + square] = 0
     return out
@@ -74,54 +60,53 @@ def occlude(latent: torch.Tensor, k: int, square: int) -> torch.Tensor:
 @torch.no_grad()
 def space(subject: Subject, num_samples: int = 2, length: int = 64, square: int | None = None, batch_size: int = 64,
           output_dir: str = "assets") -> dict:
-    """Hide one square of the grid or frame at a time and read the rest, free-running: a token that no longer stands at
-    its place is lost. square: side in cells, default that of a patch. The picture shows the first text."""
-    c, texts, result, lost_of = subject.model.config, subject.beginnings(length, num_samples), {}, {}
+    """Hide one square of the grid at a time and read the rest, free-running: a token that no longer stands at its place
+    is lost. square: side in cells, default that of a patch. The picture shows the first text."""
+    c, texts = subject.model.config, subject.beginnings(length, num_samples)
     square = square or c.patch_size
     if c.grid_size % square:
         raise ValueError(f"--square {square} must divide the grid_size {c.grid_size}")
-    side = c.grid_size // square
-    for latent in ("grid", "frame"):
-        lost = []                                                             # a text: (squares, tokens) bool
-        for ids in tqdm(texts, desc=f"hiding squares of the {latent}", leave=False):
-            grid = subject.model.encode(torch.tensor([ids], device=subject.device))
-            whole = grid[0] if latent == "grid" else subject.model.get_grid_as_image(grid)[0]
-            hidden, out = [None, *range(side * side)], []
-            for start in range(0, len(hidden), batch_size):
-                part = torch.stack([whole if k is None else occlude(whole, k, square)
-                                    for k in hidden[start : start + batch_size]])
-                part = part if latent == "grid" else subject.model.set_grid_from_image(part)
-                out += closed(subject.model.decode(part, return_ids=True, max_length=len(ids)), len(ids),
-                              c.eos_token_id)
-            right = np.array([[a == b for a, b in zip(row + [-1] * len(ids), ids, strict=False)] for row in out])
-            lost.append(~right[1:] & right[0])                                # what was wrong before is not lost here
-        lost_of[latent], every = lost, np.stack(lost)                         # (texts, squares, tokens)
-        tokens, owners = every.any(1), every.sum(1)
-        carry = every.any(2)
-        result[latent] = row = {
-            "texts": len(texts), "tokens": len(texts[0]), "square": square, "squares": side * side,
-            "squares_that_carry": float(carry.mean()),
-            "tokens_lost_a_carrying_square": float(every.sum() / max(1, carry.sum())),
-            "tokens_lost_by_some_square": float(tokens.mean()),
-            "tokens_lost_by_one_square_alone": float((owners == 1).sum() / max(1, tokens.sum()))}
-        if square == c.patch_size:
-            own = np.diagonal(every[:, : every.shape[2]], axis1=1, axis2=2)   # token t hidden with patch t
-            row["tokens_lost_with_their_own_patch"] = float(own.mean())
-    print(f"one square of {square} x {square} cells hidden, {side * side} squares in turn, {len(texts)} texts of "
-          f"{len(texts[0])} tokens\n{'':<36}" + "".join(f"{name:>9}" for name in result))
-    for key, value in result["grid"].items():
+    squares = (c.grid_size // square) ** 2
+    every = np.stack([lost_tokens(subject, ids, square, batch_size)           # (texts, squares, tokens) bool
+                      for ids in tqdm(texts, desc="hiding squares of the grid", leave=False)])
+    tokens, owners, carry = every.any(1), every.sum(1), every.any(2)
+    result = {
+        "texts": len(texts), "tokens": len(texts[0]), "square": square, "squares": squares,
+        "squares_that_carry": float(carry.mean()),
+        "tokens_lost_a_carrying_square": float(every.sum() / max(1, carry.sum())),
+        "tokens_lost_by_some_square": float(tokens.mean()),
+        "tokens_lost_by_one_square_alone": float((owners == 1).sum() / max(1, tokens.sum()))}
+    if square == c.patch_size:
+        own = np.diagonal(every[:, : every.shape[2]], axis1=1, axis2=2)       # token t hidden with patch t
+        result["tokens_lost_with_their_own_patch"] = float(own.mean())
+    print(f"one square of {square} x {square} cells hidden, {squares} squares in turn, {len(texts)} texts of "
+          f"{len(texts[0])} tokens")
+    for key, value in result.items():
         if isinstance(value, float):
             style = ".2f" if key == "tokens_lost_a_carrying_square" else ".1%"
-            print(f"{key.replace('_', ' '):<36}" + "".join(f"{format(r[key], style):>9}" for r in result.values()))
-    plot_space(subject, texts[0], {name: lost[0] for name, lost in lost_of.items()}, square, output_dir)
-    return result
+            print(f"{key.replace('_', ' '):<36}{format(value, style):>9}")
+    plot_space(subject, texts[0], every[0], square, output_dir)
+    return {"grid": result}
+
+
+def lost_tokens(subject: Subject, ids: list[int], square: int, batch_size: int) -> np.ndarray:
+    """(squares, tokens) bool: which tokens of a text are lost with which square of its grid. What is read wrong from
+    the whole grid is not lost."""
+    c = subject.model.config
+    whole = subject.model.encode(torch.tensor([ids], device=subject.device))[0]
+    hidden, out = [None, *range((c.grid_size // square) ** 2)], []
+    for start in range(0, len(hidden), batch_size):
+        part = torch.stack([whole if k is None else occlude(whole, k, square)
+                            for k in hidden[start : start + batch_size]])
+        out += closed(subject.model.decode(part, return_ids=True, max_length=len(ids)), len(ids), c.eos_token_id)
+    right = np.array([[a == b for a, b in zip(row + [-1] * len(ids), ids, strict=False)] for row in out])
+    return ~right[1:] & right[0]
 
 
 @torch.no_grad()
-def plot_space(subject: Subject, ids: list[int], lost: dict[str, np.ndarray], square: int, output_dir: str) -> None:
-    """The grid (its cells' first three principal components as colours) and the frame of a text, each square with the
-    words that are lost with it. lost: name -> (squares, tokens) bool. Rows of squares that carry nothing are cut off
-    at the bottom."""
+def plot_space(subject: Subject, ids: list[int], lost: np.ndarray, square: int, output_dir: str) -> None:
+    """The grid of a text, its cells' first three principal components as colours, each square with the words that are
+    lost with it. lost: (squares, tokens) bool. Rows of squares that carry nothing are cut off at the bottom."""
     side = subject.model.config.grid_size // square
     words = [subject.say([[token]])[0].strip() or "␣" for token in ids[:-1]] + ["(end)"]
     grid = subject.model.encode(torch.tensor([ids], device=subject.device))
@@ -129,141 +114,24 @@ def plot_space(subject: Subject, ids: list[int], lost: dict[str, np.ndarray], sq
     cells = (cells - cells.mean(0)) @ torch.linalg.eigh(torch.cov(cells.T))[1][:, -3:]
     low, high = torch.quantile(cells, torch.tensor([0.02, 0.98]).double(), dim=0)
     colours = ((cells - low) / (high - low).clamp(min=1e-9)).clamp(0, 1).reshape(*grid.shape[1:3], 3).numpy()
-    pictures = {"grid": colours, "frame": np.asarray(frame_image(
-        subject.model.get_grid_as_image(grid)[0].cpu().numpy(), scale=1).convert("RGB"))}
-    carrying = [int(np.flatnonzero(x.any(1)).max(initial=0)) // side + 1 for x in lost.values()]
-    shown = min(side, max(carrying) + 1)
-    figure = new_figure(max(7.0, 0.9 * side), 2 * (0.6 + shown * max(7.0, 0.9 * side) / side * 0.6) + 0.8)
-    axes = figure.subplots(2, 1)
-    for axis, (name, missing) in zip(axes, lost.items(), strict=True):
-        axis.imshow(pictures[name], extent=(0, side, side, 0), aspect="auto", interpolation="nearest")
-        for k in np.flatnonzero(missing.any(1)):
-            gone = [words[t] for t in np.flatnonzero(missing[k])]
-            label = "\n".join(gone[:4] + [f"+{len(gone) - 4}"] * (len(gone) > 4)).replace("$", r"\$")
-            axis.text(k % side + 0.5, k // side + 0.5, label, ha="center", va="center", fontsize=9,
-                      bbox={"boxstyle": "round,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.8})
-        axis.set(title=f"{name}: words lost when a square of {square} x {square} cells is hidden" + (
-            f" (the {side - shown} rows of squares below carry nothing)" if shown < side else ""),
-            xticks=range(side + 1), yticks=range(shown + 1), ylim=(shown, 0), xticklabels=[], yticklabels=[])
-        axis.grid(color="white", lw=1)
-        axis.tick_params(length=0)
-    axes[1].set_xlabel(textwrap.fill(" ".join(subject.say([ids])[0].split()).replace("$", r"\$"),
-                                     int(12 * figure.get_figwidth())))
+    shown = min(side, int(np.flatnonzero(lost.any(1)).max(initial=0)) // side + 2)
+    width = max(7.0, 0.9 * side)
+    figure = new_figure(width, 1.4 + 1.2 * shown * width / side)
+    axis = figure.subplots()
+    axis.imshow(colours, extent=(0, side, side, 0), aspect="auto", interpolation="nearest")
+    for k in np.flatnonzero(lost.any(1)):
+        gone = [words[t] for t in np.flatnonzero(lost[k])]
+        label = "\n".join(gone[:4] + [f"+{len(gone) - 4}"] * (len(gone) > 4)).replace("$", r"\$")
+        axis.text(k % side + 0.5, k // side + 0.5, label, ha="center", va="center", fontsize=9,
+                  bbox={"boxstyle": "round,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.8})
+    axis.set(title=f"words lost when a square of {square} x {square} cells of the grid is hidden" + (
+        f" (the {side - shown} rows of squares below carry nothing)" if shown < side else ""),
+        xticks=range(side + 1), yticks=range(shown + 1), ylim=(shown, 0), xticklabels=[], yticklabels=[])
+    axis.grid(color="white", lw=1)
+    axis.tick_params(length=0)
+    axis.set_xlabel(textwrap.fill(" ".join(subject.say([ids])[0].split()).replace("$", r"\$"),
+                                  int(12 * figure.get_figwidth())))
     save_figure(figure, output_dir, "space", dpi=80)
-
-
-# ---- recall ---------------------------------------------------------------------------------------------------------
-
-
-def recall(subject: Subject, memories: tuple[int, ...] = (10, 100, 1000), num_samples: int = 200, length: int = 64,
-           batch_size: int = 64, seed: int = 0, output_dir: str = "assets") -> dict:
-    """Remember N texts, cue with a part or a disturbed version of some, ask for the most similar memory.
-
-    Memories: attractors of learned frames, of code frames, and of hash frames (see `metrics.hash_frames`), found by
-    correlation of attractors; and the texts themselves, found by TF-IDF, which has no frames. Unseen texts are
-    remembered first, in random order; where N is more than there are, beginnings of training texts come on top, and
-    only unseen texts are asked for. Cues: the first half of the text; the frame with Gaussian noise of sigma 0.5; a
-    paraphrase by SYNONYMS, texts without a known word left out. recall_at_1: the text found is the right one.
-    exact_decode: it is, and its attractor decodes to it, token by token; TF-IDF and hash frames have nothing to decode.
-    """
-    c, rng = subject.model.config, np.random.default_rng(seed)
-    limit = max(memories)
-    unseen = subject.beginnings(length, -1)
-    length = len(unseen[0])
-    unseen = [unseen[i] for i in rng.permutation(len(unseen))]
-    pool = {text: ids for text, ids in zip(subject.say(unseen), unseen, strict=True)}
-    own = len(pool)
-    if own < limit:
-        extra = beginnings(subject.training, length, limit)
-        pool |= {text: ids for text, ids in zip(subject.say(extra), extra, strict=True) if text not in pool}
-    texts, ids = list(pool)[:limit], list(pool.values())[:limit]
-    if len(texts) < limit:
-        raise ValueError(f"--memories {limit}: there are {len(texts)} different texts of {length} tokens")
-    asked = min(num_samples if num_samples > 0 else own, own, limit)
-    half = [[*row[: length // 2], c.eos_token_id] for row in ids[:asked]]
-    swapped = [paraphrase(text) for text in texts[:asked]]
-    changed = [i for i, (_, count) in enumerate(swapped) if count]
-    cue_texts = {"first half": (list(range(asked)), subject.say(half)),
-                 "paraphrase": (changed, [swapped[i][0] for i in changed])}
-    make = {"learned": lambda t, rows: subject.frames(rows, batch_size),
-            "code": lambda t, rows: subject.code.write(rows)[0],
-            "hash": lambda t, rows: hash_frames(t, c.grid_size, c.grid_size)}
-    if not subject.has_code:
-        del make["code"]
-    print(f"{len(texts)} texts of {length} tokens, {min(own, limit)} of them unseen; {asked} asked for; a paraphrase "
-          f"swaps {np.mean([count for _, count in swapped]):.1f} words on average, {len(changed)} texts have one")
-    frames, cues = {}, {}
-    for name, function in make.items():
-        parts = range(0, len(texts), 250)
-        frames[name] = np.concatenate([function(texts[i : i + 250], ids[i : i + 250])
-                                       for i in tqdm(parts, desc=f"{name} frames", leave=False)])
-        noise = 0.5 * rng.normal(size=frames[name][:asked].shape)
-        noisy = np.clip(frames[name][:asked] + noise, -1, 1).astype(np.float32)
-        cues[name] = {"noisy frame": (list(range(asked)), noisy)}
-        for cue, (rows, words) in cue_texts.items():
-            if rows:
-                cues[name][cue] = (rows, function(words, subject.tokens(words)))
-    result, known = {"unseen": own, "asked": asked, "words_swapped": float(np.mean([n for _, n in swapped]))}, {}
-    kinds = ("first half", "noisy frame", "paraphrase")
-    for n in sorted(memories):
-        for name in make:
-            memory = WheelerMemory(c.grid_size, c.grid_size)
-            for i in range(0, n, 1000):
-                memory.remember(frames[name][i : min(i + 1000, n)], texts[i : min(i + 1000, n)])
-            for cue in kinds:
-                rows, given = cues[name].get(cue, ([], None))
-                keep = [k for k, row in enumerate(rows) if row < n]
-                if not keep:
-                    continue
-                found = [r[0].text for r in memory.recall(given[keep], k=1)]
-                hits = [found[j] == texts[rows[k]] for j, k in enumerate(keep)]
-                row = share(hits, "recall_at_1")
-                if name != "hash":
-                    decoded = decode_memories(subject, name, memory, sorted(set(found)), length, batch_size, known)
-                    row["exact_decode"] = share([hit and decoded[text] == pool[text]
-                                                 for hit, text in zip(hits, found, strict=True)])
-                result[f"{n}/{name}/{cue}"] = row
-        for cue, (rows, words) in cue_texts.items():
-            keep = [k for k, row in enumerate(rows) if row < n]
-            if keep:
-                best = nearest_by_words([words[k] for k in keep], texts[:n])
-                result[f"{n}/TF-IDF/{cue}"] = share([b == rows[k] for b, k in zip(best, keep, strict=True)],
-                                                    "recall_at_1")
-        for name in (*make, "TF-IDF"):
-            print(f"{n:>6} memories, {name:<8}" + "; ".join(
-                f"{cue} {r['recall_at_1']:.1%} ({r['interval'][0]:.1%} - {r['interval'][1]:.1%})" +
-                (f", decoded exactly {r['exact_decode']['exact_match']:.1%}" if "exact_decode" in r else "")
-                for cue in kinds if (r := result.get(f"{n}/{name}/{cue}"))), flush=True)
-    figure = new_figure(13, 3.8)
-    for axis, cue in zip(figure.subplots(1, 3, sharey=True), kinds, strict=True):
-        for i, name in enumerate((*make, "TF-IDF")):
-            points = [(n, result[f"{n}/{name}/{cue}"]) for n in sorted(memories) if f"{n}/{name}/{cue}" in result]
-            if points:
-                x, rows = zip(*points, strict=True)
-                x = [n * (1 + 0.06 * i) for n in x]                           # side by side, not on top of each other
-                axis.plot(x, [r["recall_at_1"] for r in rows], "osD^"[i] + "-", color=f"C{i}", label=name)
-                axis.fill_between(x, *zip(*(r["interval"] for r in rows), strict=True), color=f"C{i}", alpha=0.15)
-        axis.set(xscale="log", title=f"cue: {cue}", xlabel="memories", ylim=(-0.03, 1.03))
-        axis.grid(alpha=0.3)
-        axis.legend(fontsize=8)
-    figure.axes[0].set_ylabel("recall@1")
-    save_figure(figure, output_dir, "recall")
-    return result
-
-
-def decode_memories(subject: Subject, name: str, memory: WheelerMemory, texts: list[str], length: int,
-                    batch_size: int, known: dict) -> dict[str, list[int]]:
-    """text -> the token ids that its attractor in the memory decodes to. known: what was decoded before."""
-    new = [text for text in texts if (name, text) not in known]
-    if new:
-        attractors = np.stack([memory.attractor(text) for text in new])
-        if name == "code":
-            rows = [ids if intact else [] for i in range(0, len(new), batch_size)
-                    for ids, intact in subject.code.read(attractors[i : i + batch_size])]
-        else:
-            rows = subject.read_frames(attractors, length, batch_size, desc="decoding memories")
-        known |= {(name, text): row for text, row in zip(new, rows, strict=True)}
-    return {text: known[name, text] for text in texts}
 
 
 # ---- geometry -------------------------------------------------------------------------------------------------------
@@ -320,8 +188,8 @@ def geometry(subject: Subject, num_samples: int = 32, length: int = 32, batch_si
             "bits_a_character": float(fluency[:, i].mean())}
         print(f"   {t:.1f}  {row['distance_to_first']:.3f} {row['distance_to_second']:.3f}  "
               f"{row['bits_a_character']:.2f}  " + shown[i][1].replace("\n", " ")[:90])
-    quadruples = [[frame.format(x, y) for x, y in ((a1, b1), (a2, b1), (a1, b2), (a2, b2))]
-                  for frame in FRAMES for a1, a2 in zip(FIRST, FIRST[1:] + FIRST[:1])
+    quadruples = [[sentence.format(x, y) for x, y in ((a1, b1), (a2, b1), (a1, b2), (a2, b2))]
+                  for sentence in SENTENCES for a1, a2 in zip(FIRST, FIRST[1:] + FIRST[:1])
                   for b1, b2 in zip(SECOND, SECOND[1:] + SECOND[:1])]
     rows = [subject.tokens(four) for four in quadruples]
     most = min(c.max_seq_len, max(len(row) for four in rows for row in four) + 2)

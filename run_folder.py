@@ -212,12 +212,9 @@ def plot(runs: list[str], path: Path) -> None:
         rows = read_metrics(run)
         train, evals = [r for r in rows if "loss" in r], [r for r in rows if "grid/exact_match" in r]
         axes[0].plot(values(train, "step"), values(train, "loss"), f"C{i}", lw=0.8, label=Path(run).name)
-        for path_name, style in (("grid", "-"), ("frame", "--"), ("attractor", ":")):
-            if not evals or f"{path_name}/exact_match" not in evals[0]:
-                continue
-            for axis, metric in zip(axes[1:], ("token_accuracy", "exact_match"), strict=True):
-                axis.plot(values(evals, "step"), values(evals, f"{path_name}/{metric}"), style, color=f"C{i}",
-                          marker=".", label=f"{Path(run).name}, {path_name}")
+        for axis, metric in zip(axes[1:], ("token_accuracy", "exact_match"), strict=True):
+            axis.plot(values(evals, "step"), values(evals, f"grid/{metric}"), color=f"C{i}", marker=".",
+                      label=Path(run).name)
     for axis, title in zip(axes, ("training loss (nats a token)", "unseen texts, free-running token accuracy",
                                   "unseen texts, free-running exact match"), strict=True):
         axis.set_title(title, fontsize=10)

@@ -3,12 +3,12 @@
     python evaluate.py picture --checkpoint checkpoints/best.pt --dataset sample  # three texts through the collapse
     python evaluate.py lengths --checkpoint checkpoints/best.pt --dataset sample  # how much text a frame carries
     python evaluate.py disturb --checkpoint checkpoints/best.pt --dataset sample  # noise, erasures, sign flips
-    python evaluate.py ticks --checkpoint checkpoints/best.pt --dataset sample    # against ticks and bits a cell
+    python evaluate.py ticks --checkpoint checkpoints/best.pt --dataset sample    # against ticks of the dynamics
 
-Texts are the beginnings of the validation texts, cut to a number of tokens and closed by the end token. "Code" frames
-are those of `encode_frame` (wheeler_code.py), "learned" frames those of `get_grid_as_image`. Exact match: all tokens
-come back (and, for code frames, the checksum agrees), with 95% Wilson intervals. Each function takes an
-`metrics.Subject`, prints a table, writes <output_dir>/survive_<section>.png and returns its figures as a dict.
+Texts are the beginnings of the validation texts, cut to a number of tokens and closed by the end token; frames are
+those of `encode_frame` (wheeler_code.py). Exact match: all tokens come back (and, from frames, the checksum agrees),
+with 95% Wilson intervals. Each function takes a `metrics.Subject`, prints a table, writes
+<output_dir>/survive_<section>.png and returns its figures as a dict.
 """
 
 import math
@@ -23,7 +23,6 @@ from wheeler_code import FrameCode, frame_bits, number_from_frame
 from wheeler_cpu import add_noise, frame_image
 
 TICKS = (0, 1, 2, 5, 10, 20, 50, 100, None)                                   # None: to the attractor
-BITS = (8, 4, 2, 1)                                                           # a cell, of quantised learned frames
 
 
 def disturbances(rng: np.random.Generator) -> dict[str, list[tuple[str, object]]]:
@@ -47,8 +46,8 @@ def disturbances(rng: np.random.Generator) -> dict[str, list[tuple[str, object]]
 
 def lengths(subject: Subject, lengths: tuple[int, ...] = LENGTHS, num_samples: int = 500, batch_size: int = 64,
             seed: int = 0, output_dir: str = "assets") -> dict:
-    """Exact match from the attractor of the noisy frame, by tokens, for two frame sizes; what an engineered code
-    carries; whole stories. Frames with the same signs read the same: each is read once; those of texts that do not
+    """Exact match from the attractor of the noisy frame, by tokens, for two frame sizes; what raw token ids
+    would carry; whole stories. Frames with the same signs read the same: each is read once; those of texts that do not
     fit are not read and count as failures."""
     model, data, training, rng = subject.model, subject.data, subject.training, np.random.default_rng(seed)
     lengths = [length for length in lengths if length <= model.config.max_seq_len]
@@ -141,32 +140,27 @@ def spot_check(code: FrameCode, frames: np.ndarray, texts: list[list[int]], hits
         raise RuntimeError(f"the short cut disagrees with reading: {read} {hits[:most]}")
 
 
-def disturb(subject: Subject, num_samples: int = 500, length: int = 64, learned_samples: int = 64,
-            batch_size: int = 64, seed: int = 0, output_dir: str = "assets") -> dict:
-    """Code frames under damage, with and without the dynamics afterwards. A text is recovered if the number that the
-    frame holds lies in the text's interval: that is what `FrameCode.read` decodes, checked here on a few without the
-    short cut. Retained bits: what the language model charges for the longest right beginning. Learned frames and grids
-    of the first learned_samples texts are decoded, free-running, frames after the collapse too if the checkpoint was
-    trained so. control: the share of latents that read as the text before theirs."""
+def disturb(subject: Subject, num_samples: int = 500, length: int = 64, grid_samples: int = 64, seed: int = 0,
+            output_dir: str = "assets") -> dict:
+    """Frames under damage, with and without the dynamics afterwards. A text is recovered if the number that the frame
+    holds lies in the text's interval: that is what `FrameCode.read` decodes, checked here on a few without the short
+    cut. Retained bits: what the language model charges for the longest right beginning. Grids of the first grid_samples
+    texts are decoded, free-running. control: the share of latents that read as the text before theirs."""
     code, result, rng = subject.code, {}, np.random.default_rng(seed)
     texts = subject.beginnings(length, num_samples)
     written = {"": code.write(texts), "redundant, ": code.write(texts, redundant=True)}
     nested = [code.nested(ids) for ids in texts]
-    some, length = texts[:learned_samples], len(texts[0])
-    learned = subject.frames(some, batch_size) if some else None
+    some, length = texts[:grid_samples], len(texts[0])
     figure = new_figure(15, 3.6)
     axes = figure.subplots(1, 4, sharey=True)
-    others = disturbances(np.random.default_rng([seed, 1]))                   # of the learned frames, and of grids
-    of_grids = np.random.default_rng([seed, 2])
+    others, of_grids = disturbances(np.random.default_rng([seed, 1])), np.random.default_rng([seed, 2])  # of grids
     for axis, (kind, strengths) in zip(axes, disturbances(rng).items(), strict=True):
         whens = ("read at once", "after the collapse")
-        curves = {code_name + when: [] for code_name in written for when in whens}
-        curves |= {"learned, " + when: [] for when in whens[: 1 + subject.has_attractor_path] if some}
+        curves = {redundancy + when: [] for redundancy in written for when in whens}
         curves |= {"grid, read at once": []} if some else {}
         for (strength, damage), (_, other) in zip(tqdm(strengths, desc=kind, leave=False), others[kind], strict=True):
-            damaged = {code_name: damage(frames, strength) for code_name, (frames, _) in written.items()}
-            versions = [(frames, given) for code_name, (frames, _) in written.items()
-                        for given in (damaged[code_name], collapse(damaged[code_name]))]
+            damaged = [(frames, damage(frames, strength)) for frames, _ in written.values()]
+            versions = [(frames, given) for frames, hurt in damaged for given in (hurt, collapse(hurt))]
             for name, (frames, given) in zip(curves, versions, strict=False):
                 numbers = [code.hold(frame)[0] for frame in given]
                 hits = [number in intervals[-1] for number, intervals in zip(numbers, nested, strict=True)]
@@ -180,22 +174,13 @@ def disturb(subject: Subject, num_samples: int = 500, length: int = 64, learned_
                 result[f"{kind} {strength}, {name}"] = row
                 curves[name].append(row)
             if some:
-                given = other(learned, strength).astype(np.float32)
-                versions = {"learned, read at once": given}
-                if subject.has_attractor_path:
-                    versions["learned, after the collapse"] = collapse(given)
-                answers = {name: subject.read_frames(frames, length, batch_size, desc=name)
-                           for name, frames in versions.items()}
-                answers["grid, read at once"] = read_damaged_grids(subject, some, kind, strength, other, of_grids, 16)
-                for name, rows in answers.items():
-                    row = score(some, rows) | {"control": score(some, rows[-1:] + rows[:-1])["exact_match"]}
-                    if name in versions:
-                        row["cells_wrong"] = float(np.mean((versions[name] < 0) != (learned < 0)))
-                    result[f"{kind} {strength}, {name}"] = row
-                    curves[name].append(row)
+                rows = read_damaged_grids(subject, some, kind, strength, other, of_grids, 16)
+                row = score(some, rows) | {"control": score(some, rows[-1:] + rows[:-1])["exact_match"]}
+                result[f"{kind} {strength}, grid, read at once"] = row
+                curves["grid, read at once"].append(row)
         for name, rows in curves.items():
             style = "--" if name.endswith("once") else "-"
-            color = {"redundant": "C1", "learned": "C2", "grid": "C3"}.get(name.split(",")[0], "C0")
+            color = {"redundant": "C1", "grid": "C3"}.get(name.split(",")[0], "C0")
             axis.plot([s for s, _ in strengths], [r["exact_match"] for r in rows], "o" + style, label=name, color=color)
             axis.fill_between([s for s, _ in strengths], *zip(*(r["interval"] for r in rows), strict=True), alpha=0.15,
                               color=color)
@@ -212,44 +197,42 @@ def disturb(subject: Subject, num_samples: int = 500, length: int = 64, learned_
     axes[0].legend(fontsize=8)
     save_figure(figure, output_dir, "survive_disturb")
     bits = float(np.mean([intervals[-1].spent() for intervals in nested]))
-    fits = {name + "code": sum(fits) / len(fits) for name, (_, fits) in written.items()}
+    fits = {name + "frame": sum(fits) / len(fits) for name, (_, fits) in written.items()}
     print(f"texts cost {bits:.0f} bits; share that fits: {fits}; control, the text before: "
           f"{max(row['control'] for row in result.values()):.1%} at most")
     return result | {"fits": fits, "text_bits": bits if bits < math.inf else None}
 
 
-def ticks(subject: Subject, num_samples: int = 500, length: int = 64, batch_size: int = 64,
+def ticks(subject: Subject, num_samples: int = 500, length: int = 64, seed: int = 0,
           output_dir: str = "assets") -> dict:
-    """Exact match against the number of ticks, learned and code frames; learned frames at 8, 4, 2 and 1 bits a cell.
-    Code frames as in `disturb`: the number lies in the text's interval, checked against `FrameCode.read` on a few."""
+    """Exact match against the number of ticks, of frames and of the same with noise. As in `disturb`: the number lies
+    in the text's interval, checked against `FrameCode.read` on a few. distance: of a cell from what was written, mean.
+    """
     texts, result, code = subject.beginnings(length, num_samples), {}, subject.code
-    length = len(texts[0])
-    learned, last, known = subject.frames(texts, batch_size), code.intervals(texts), {}
-    coded, _ = code.write(texts, intervals=last)
-    read = lambda frames, name: score(texts, subject.read_frames(frames, length, batch_size, known, name))
-    for bits in BITS:
-        levels = 2**bits - 1
-        quantised = (np.round((learned + 1) / 2 * levels) / levels * 2 - 1).astype(np.float32)
-        result[f"learned, {bits} bits a cell"] = row = read(quantised, f"{bits} bits a cell")
-        print(f"learned frame, {bits} bits a cell: {row['exact_match']:.1%} exact, {row['token_accuracy']:.2%} of "
-              "tokens", flush=True)
+    last = code.intervals(texts)
+    frames, _ = code.write(texts, intervals=last)
+    starts = {"frame": frames, "noise 0.9": add_noise(frames, 0.9, np.random.default_rng(seed))}
     names = ["attractor" if count is None else f"{count} ticks" for count in TICKS]
     for count, name in zip(TICKS, names, strict=True):
-        result[f"learned, {name}"] = row = read(collapse(learned, count), name)
-        after = collapse(coded, count)
-        inside = [number_from_frame(frame)[0] in i for frame, i in zip(after, last, strict=True)]
-        spot_check(code, after, texts, inside)
-        result[f"code, {name}"] = hits = share(inside)
-        print(f"{name}: learned frame {row['exact_match']:.1%} exact, {row['token_accuracy']:.2%} of tokens; code "
-              f"frame {hits['exact_match']:.1%} exact", flush=True)
+        for kind, start in starts.items():
+            after = collapse(start, count)
+            inside = [number_from_frame(frame)[0] in i for frame, i in zip(after, last, strict=True)]
+            spot_check(code, after, texts, inside)
+            result[f"{kind}, {name}"] = share(inside) | {"distance": float(np.abs(after - frames).mean())}
+        rows = {kind: result[f"{kind}, {name}"] for kind in starts}
+        print(f"{name}: " + "; ".join(
+            f"{kind} {r['exact_match']:.1%} exact ({r['interval'][0]:.1%} - {r['interval'][1]:.1%}), cells "
+            f"{r['distance']:.4f} from what was written" for kind, r in rows.items()), flush=True)
     figure = new_figure(7, 4)
     axis = figure.subplots()
-    for kind in ("code", "learned"):
-        axis.plot([result[f"{kind}, {name}"]["exact_match"] for name in names], "o-", label=f"{kind}, exact match")
-    axis.plot([result[f"learned, {name}"]["token_accuracy"] for name in names], "o--", color="C1",
-              label="learned, token accuracy")
+    for k, kind in enumerate(starts):
+        rows = [result[f"{kind}, {name}"] for name in names]
+        axis.plot([r["exact_match"] for r in rows], "so"[k] + "-", ms=8 - 4 * k, color=f"C{k}",
+                  label=f"{kind}, exact match")
+        axis.plot([r["distance"] for r in rows], "so"[k] + "--", ms=8 - 4 * k, color=f"C{k}",
+                  label=f"{kind}, mean distance of a cell from what was written")
     axis.set(xticks=range(len(TICKS)), xticklabels=["attractor" if t is None else t for t in TICKS], xlabel="ticks",
-             title=f"Unseen texts of {length} tokens read after some ticks")
+             title=f"Unseen texts of {len(texts[0])} tokens read after some ticks")
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)
     save_figure(figure, output_dir, "survive_ticks")
@@ -257,26 +240,25 @@ def ticks(subject: Subject, num_samples: int = 500, length: int = 64, batch_size
 
 
 def picture(subject: Subject, length: int = 64, seed: int = 0, output_dir: str = "assets") -> dict:
-    """Three unseen texts as pictures: learned frame, code frame, the same with noise, its attractor, the text read."""
+    """Three unseen texts as pictures: the frame, the same with noise, its attractor, and the text read from that."""
     code, texts, rng = subject.code, subject.beginnings(length, 3), np.random.default_rng(seed)
-    learned = subject.frames(texts)
     frames, _ = code.write(texts)
     noisy = add_noise(frames, 0.9, rng)
     after = collapse(noisy)
     read = code.read(after)
     say = lambda ids: textwrap.fill(subject.say([ids])[0].replace("\n", " ").replace("$", r"\$"), 46)
-    figure = new_figure(17, 2.9 * len(texts))
-    axes = figure.subplots(len(texts), 6, squeeze=False)
-    titles = ("unseen text", "learned frame", "attractor code", "noise 0.9", "collapsed again", "read back")
+    figure = new_figure(14, 2.9 * len(texts))
+    axes = figure.subplots(len(texts), 5, squeeze=False)
+    titles = ("unseen text", "frame", "noise 0.9", "collapsed again", "read back")
     for row, text in enumerate(texts):
         for column, (axis, title) in enumerate(zip(axes[row], titles, strict=True)):
             axis.axis("off")
             if row == 0:
                 axis.set_title(title, fontsize=11)
-            if column in (0, 5):
+            if column in (0, 4):
                 axis.text(0.5, 0.5, say(text if column == 0 else read[row][0]), ha="center", va="center", fontsize=8)
             else:
-                picture = (learned, frames, noisy, after)[column - 1][row]
+                picture = (frames, noisy, after)[column - 1][row]
                 axis.imshow(frame_image(picture, scale=1).convert("RGB"), interpolation="nearest")
     save_figure(figure, output_dir, "survive_picture", dpi=90)
     same = [intact and ids == text for (ids, intact), text in zip(read, texts, strict=True)]

@@ -178,21 +178,6 @@ class _Through(torch.autograd.Function):
         return grad.to(ctx.dtype), None, None, None
 
 
-def relaxed(frames, ticks, sharpness):
-    """frames (B, H, W) or (H, W) in [-1, 1] after `ticks` ticks of a smooth rule, for gradients: the largest and the
-    least neighbour become means weighted by exp(+-sharpness * value), roles become sigmoids of sharpness * difference.
-    The sharper (tens), the nearer to the rule, whose flat cells stay minima; and the smaller the gradients of most."""
-    for _ in range(ticks):
-        near = torch.stack(_neighbours(frames))
-        hi = (near * (sharpness * near).softmax(0)).sum(0)
-        lo = (near * (-sharpness * near).softmax(0)).sum(0)
-        low = (sharpness * (lo - frames)).sigmoid()
-        high = (1 - low) * (sharpness * (frames - hi)).sigmoid()
-        climb = (1 - low - high) * CLIMB * (hi - frames)
-        frames = frames + PUSH * (low * (-1 - frames) + high * (1 - frames)) + climb
-    return frames
-
-
 def through(frames, ticks=None, max_ticks=1000, tie_break="min", mask=None, clip=None, backend=None, compiled=False):
     """The attractors of frames (B, H, W) or (H, W) (or the frames after `ticks` ticks), trainable through.
 
