@@ -74,14 +74,21 @@ class Peer(nn.Module):
         return [row[: row.index(end)] if end in row else row for row in rows]
 
 
-class CellAutoencoder(Peer):
-    """Latents: all grid_size^2 cells, (B, N, D)."""
+def mlp_width(make, parameters: int) -> int:
+    """The width of the MLPs, a multiple of 8, that gives the model make(width) nearest to so many parameters."""
+    with torch.device("meta"):                                                # the count is linear in the width
+        small, large = (sum(p.numel() for p in make(hidden).parameters()) for hidden in (8, 16))
+    return max(8, round((parameters - small) / (large - small)) * 8 + 8)
 
-    def __init__(self, config: WheelerConfig):
+
+class CellAutoencoder(Peer):
+    """Latents: all grid_size^2 cells, (B, N, D). hidden: width of the MLPs."""
+
+    def __init__(self, config: WheelerConfig, hidden: int):
         super().__init__(config)
         c = config
         self.width = c.d_model
-        options = {"d_model": c.d_model, "nhead": c.num_heads, "dim_feedforward": 4 * c.d_model, "dropout": c.dropout,
+        options = {"d_model": c.d_model, "nhead": c.num_heads, "dim_feedforward": hidden, "dropout": c.dropout,
                    "activation": "gelu", "batch_first": True, "norm_first": True}
         norm = lambda: nn.LayerNorm(c.d_model)
         self.embedding, self.target = (nn.Embedding(c.vocab_size, c.d_model) for _ in range(2))
@@ -122,7 +129,7 @@ class CellAutoencoder(Peer):
 
 class HuggingFaceAutoencoder(Peer):
     """Latents: one vector a token, (B, T, width). Width 1.5 d_model and four layers a half are a usual shape at this
-    size; the width of the MLPs is what makes the number of parameters come out as `parameters`."""
+    size; the MLPs are as wide as `parameters` of them allow."""
 
     counting_device = "cpu"                                                   # its masks are looked at: no meta tensors
 
@@ -146,9 +153,7 @@ class HuggingFaceAutoencoder(Peer):
                 **ids, num_layers=4, num_decoder_layers=4, num_heads=heads, d_kv=self.width // heads, d_ff=hidden,
                 dropout_rate=c.dropout))
 
-        with torch.device("meta"):                                            # the count is linear in the MLPs' width
-            small, large = (sum(p.numel() for p in make(hidden).parameters()) for hidden in (8, 16))
-        self.model = make(max(8, round((parameters - small) / (large - small)) * 8 + 8))
+        self.model = make(mlp_width(make, parameters))
 
     @property
     def embedding(self):
@@ -177,10 +182,10 @@ def build(name: str, config: WheelerConfig):
         raise ValueError(f"there is no competitor {name!r}; there are {', '.join(NAMES)}")
     if name in ("ours", "random"):
         return WheelerTextAutoencoder(replace(config, aligned_start=name == "ours"))
-    if name == "cells":
-        return CellAutoencoder(config)
     with torch.device("meta"):
         parameters = sum(p.numel() for p in WheelerTextAutoencoder(replace(config, aligned_start=False)).parameters())
+    if name == "cells":
+        return CellAutoencoder(config, mlp_width(lambda hidden: CellAutoencoder(config, hidden), parameters))
     return HuggingFaceAutoencoder(config, name, parameters)
 
 
