@@ -26,7 +26,7 @@ from metrics import (
     overlap,
     probe_texts,
     reconstruct,
-    reconstruct_code,
+    reconstruct_frames,
     score,
     share,
     teacher_forced,
@@ -134,24 +134,19 @@ def test_collapse_takes_arrays_and_tensors_and_counts_ticks():
 
 
 class Echo:
-    """A perfect reader of its own grids: a grid is the ids and the mask; `frame` spoils the first token."""
+    """A reader of its own grids, which are the ids: perfect but for the first token, if `spoil`."""
 
-    def __init__(self, tokens):
+    def __init__(self, tokens, spoil=False):
+        self.spoil = spoil
         self.encoder = SimpleNamespace(embedding=SimpleNamespace(weight=torch.zeros(1)))
         self.config = SimpleNamespace(max_seq_len=tokens, eos_token_id=1)
 
     def encode(self, ids, mask):
         return [row[m].tolist() for row, m in zip(ids, mask, strict=True)]
 
-    def get_grid_as_image(self, grid):
-        return grid
-
-    def set_grid_from_image(self, frame):
-        return [[99, *row[1:]] for row in frame]
-
     def decode(self, grid, return_ids):
         assert return_ids
-        return [row[: row.index(1)] for row in grid]
+        return [([99] if self.spoil else row[:1]) + row[1 : row.index(1)] for row in grid]
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
@@ -159,10 +154,11 @@ def test_reconstruct_keeps_the_order_of_the_indices(data, batch_size):
     indices = [7, 3, 30, 3, 0, 21, 15, 39]                                    # also one twice
     references, predictions = reconstruct(Echo(16), data, indices, "grid", batch_size)
     assert references == predictions == [data[i].tolist() for i in indices]
-    references, predictions = reconstruct(Echo(16), data, indices, "frame", batch_size)
+    references, predictions = reconstruct(Echo(16, spoil=True), data, indices, "grid", batch_size)
+    assert references == [data[i].tolist() for i in indices]
     assert predictions == [[99, *data[i].tolist()[1:]] for i in indices]
-    with pytest.raises(ValueError, match="'image'"):
-        reconstruct(Echo(16), data, indices, "image")
+    with pytest.raises(ValueError, match="'frame'"):
+        reconstruct(Echo(16), data, indices, "frame")
 
 
 def test_reconstruct_closes_what_stopped_and_only_that(data):
@@ -171,15 +167,14 @@ def test_reconstruct_closes_what_stopped_and_only_that(data):
     assert reconstruct(model, data, [0, 1])[1] == [[5] * 15 + [1], [5] * 16]
 
 
-@pytest.mark.parametrize("path", ["grid", "frame", "attractor", "blank"])
+@pytest.mark.parametrize("path", ["grid", "blank"])
 def test_teacher_forced_equals_a_plain_loop_without_padding(model, data, path):
     indices = [9, 0, 8, 17]
     loss = right = count = 0
     with torch.no_grad():
         for i in indices:
             ids = torch.from_numpy(data[i].astype("int64"))[None]             # one text, no padding at all
-            logits = model(ids, frame_rows=int(path in ("frame", "attractor")), blank_rows=int(path == "blank"),
-                           dynamics=collapse if path == "attractor" else None)[0][0]
+            logits = model(ids, blank_rows=int(path == "blank"))[0][0]
             for t, token in enumerate(ids[0]):
                 loss -= F.log_softmax(logits[t], -1)[token].item()
                 right += int(logits[t].argmax() == token)
@@ -260,7 +255,7 @@ def subject(files):
 
 def test_controls_do_not_score(subject):
     texts = [subject.data[i].tolist() for i in range(9)]
-    for path in ("grid", "frame", "code"):
+    for path in ("grid", "frame"):
         assert texts.count(blank_prediction(subject, path)) == 0
     answers = lookups(subject, texts, lookup_samples=5)
     assert len(answers) == 3 and all(len(rows) == 9 for rows in answers.values())
@@ -280,18 +275,16 @@ def test_shuffled_latents_read_as_shuffled_texts(subject):
     assert [[*row, 1][:16] for row in shuffled] == read[-1:] + read[:-1]
 
 
-def test_reconstruct_code_says_what_does_not_fit(subject):
+def test_reconstruct_frames_says_what_does_not_fit(subject):
     texts = [subject.data[i].tolist()[-2:] for i in range(3)] + [list(range(30, 45)) + [1]]
-    predictions, fits = reconstruct_code(subject.code, texts)                 # 8 x 8 cells hold 10 bits
+    predictions, fits = reconstruct_frames(subject.code, texts)               # 8 x 8 cells hold 10 bits
     assert not any(fits) and not any(p == t for p, t in zip(predictions, texts, strict=True))
 
 
-def test_a_subject_knows_its_paths(subject, files):
-    assert subject.paths == ("grid", "frame", "code") and not subject.has_attractor_path
-    torch.save(torch.load(files / "best.pt") | {"training": {"flags": {"attractor_share": 0.5}, "step": 3}},
-               files / "attractor.pt")
-    other = Subject(files / "attractor.pt", str(files), cache_dir=files / "cache", device="cpu")
-    assert other.paths == ("grid", "frame", "attractor", "code")
+def test_a_subject_knows_its_paths_and_what_it_is(subject, files):
+    assert subject.paths == ("grid", "frame")
+    torch.save(torch.load(files / "best.pt") | {"training": {"flags": {}, "step": 3}}, files / "trained.pt")
+    other = Subject(files / "trained.pt", str(files), cache_dir=files / "cache", device="cpu")
     mine, theirs = subject.identity(), other.identity()
     assert mine["data"] == theirs["data"] and mine["weights"] == theirs["weights"] == other.model.fingerprint()
     assert theirs["step"] == 3
@@ -340,7 +333,7 @@ def test_command_ends_in_one_json_line(files, capsys):
     out = capsys.readouterr().out
     first = json.loads(out.splitlines()[-1])
     result = first["results"]["text"]
-    assert set(result["texts"]) == {f"{kind}/{path}" for kind in evaluate.TEXTS for path in ("grid", "frame", "code")}
+    assert set(result["texts"]) == {f"{kind}/{path}" for kind in evaluate.TEXTS for path in ("grid", "frame")}
     assert all(r["n"] == 6 for name, r in result["texts"].items() if not name.startswith("beginnings"))
     assert result["texts"]["validation/grid"]["exact_match"] > 0.8            # the aligned start copies
     assert result["texts"]["validation/grid"]["teacher_forced_token_accuracy"] > 0.8
@@ -434,7 +427,8 @@ def test_a_failing_section_costs_no_other(files, capsys, monkeypatch):
     (("lenghts",), "no section 'lenghts'"), (("text", "--length", "8"), "--length means nothing to text"),
     (("--lookup_samples", "0"), "--lookup_samples 0"), (("lengths", "--lengths", "17"), "max_seq_len = 16, not 17"),
     (("disturb", "--length", "1"), "--length 1"), (("space", "--square", "3"), "--square 3"),
-    (("recall", "--memories", "4", "99999"), "--memories 99999"),
+    (("recall",), "no section 'recall'"), (("disturb", "--grid_samples", "-1"), "--grid_samples -1"),
+    (("lengths", "--lengths", "1"), "--lengths 1"),
     (("--output_dir", "/dev/null/x"), "--output_dir /dev/null/x"),
 ])
 def test_bad_flags_give_one_line(files, capsys, flags, message):

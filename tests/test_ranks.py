@@ -54,11 +54,11 @@ def losses(name):
 
 
 FLAGS = ("--max_steps 6 --batch_size 9 --accumulation_steps 2 --lr 3e-3 --warmup_steps 2 --eval_every 4 --save_every 4 "
-         "--frame_share 0.4 --blank_share 0.3")
+         "--blank_share 0.3")
 
 
 def test_two_processes_give_the_loss_curve_of_one(run):
-    """An odd batch with all three kinds of rows, accumulated: the weights of the ranks' means matter."""
+    """An odd batch with both kinds of rows, accumulated: the weights of the ranks' means matter."""
     assert run(FLAGS, "one") == 0
     codes, out, err = together(2, lambda rank: run(FLAGS, "two"))
     assert codes == [0, 0], err
@@ -86,13 +86,8 @@ def test_resumed_processes_go_on_exactly(run):
     assert len(others) == 1 and not torch.equal(others[0]["torch"], parts["training"]["rng"]["torch"])
 
 
-def test_through_the_dynamics_and_with_fewer_rows_than_processes(run, monkeypatch):
-    import wheeler_torch
-
-    # The processes of this test are forks, which numba's threads do not survive; those of torchrun are none.
-    settle = wheeler_torch.settle
-    monkeypatch.setattr(wheeler_torch, "settle", lambda frames, **how: settle(frames, **how | {"backend": "torch"}))
-    flags = "--max_steps 2 --batch_size 4 --frame_share 0.25 --blank_share 0.25 --attractor_share 1 --commitment 3"
+def test_fewer_rows_of_a_kind_than_processes(run):
+    flags = "--max_steps 2 --batch_size 4 --blank_share 0.25"
     assert run(flags, "one") == 0
     assert together(2, lambda rank: run(flags, "two"))[0] == [0, 0]
     assert losses("two")[0] == pytest.approx(losses("one")[0], rel=1e-4)

@@ -87,7 +87,7 @@ def test_run_writes_checkpoints_metrics_and_flags(run, capsys):
     assert sorted(p.name for p in Path("run").iterdir()) == ["best.pt", "last.pt", "metrics.jsonl", "run.json"]
     logged = rows()
     assert [row["step"] for row in logged] == [0, 1, 2, 3, 4, 4]
-    assert {"grid/exact_match", "frame/token_accuracy", "validation_loss"} <= logged[0].keys() & logged[-1].keys()
+    assert {"grid/exact_match", "grid/token_accuracy", "validation_loss"} <= logged[0].keys() & logged[-1].keys()
     about = json.loads(Path("run/run.json").read_text())
     assert about["flags"]["grid_size"] == 8 and about["parameters"] > 0 and "commit" in about
     assert about["versions"]["torch"] == torch.__version__ and about["versions"]["numba"]
@@ -105,14 +105,13 @@ def test_checkpoints_are_weights_only_and_self_contained(run):
 
 
 def test_best_changes_only_when_better(run, monkeypatch):
-    losses = iter([3.0, 2.0, 2.5, 2.0, 1.0, 9.0])      # each counts three times: from grid, frame and nothing
+    losses = iter([3.0, 2.0, 2.5, 2.0, 1.0, 9.0])      # each counts twice: from grid and nothing
     fake = lambda *args: {"teacher_forced_loss": fake.value, "teacher_forced_token_accuracy": 0.0}
     real = train.reconstruct
 
-    def reconstruct(model, data, indices, path, *args):
-        if path == "grid":
-            fake.value = next(losses)
-        return real(model, data, indices, path, *args)
+    def reconstruct(*args):
+        fake.value = next(losses)
+        return real(*args)
 
     saved, save = [], train.save_checkpoint
     monkeypatch.setattr(train, "teacher_forced", fake)
@@ -120,7 +119,7 @@ def test_best_changes_only_when_better(run, monkeypatch):
     monkeypatch.setattr(train, "save_checkpoint", lambda path, state: (
         saved.append((path.name, state["training"]["step"], state["training"]["best"])), save(path, state)))
     run("--max_steps 5 --eval_every 1")
-    assert [s for s in saved if s[0] == "best.pt"] == [("best.pt", 0, 9.0), ("best.pt", 1, 6.0), ("best.pt", 4, 3.0)]
+    assert [s for s in saved if s[0] == "best.pt"] == [("best.pt", 0, 6.0), ("best.pt", 1, 4.0), ("best.pt", 4, 2.0)]
 
 
 def test_resumed_run_does_not_replace_a_better_best(run):
@@ -216,7 +215,7 @@ def test_evaluating_does_not_change_the_run(run):
 
 def test_accumulation_equals_one_large_batch(run):
     # Every text has the same number of tokens, so the mean of means is the mean.
-    common = "--max_seq_len 2 --max_steps 1 --random_text_share 0 --frame_share 0 --blank_share 0 --seed 3"
+    common = "--max_seq_len 2 --max_steps 1 --random_text_share 0 --blank_share 0 --seed 3"
     run(f"{common} --batch_size 48", "large")
     run(f"{common} --batch_size 16 --accumulation_steps 3", "small")
     large, small = ([row for row in rows(name) if "loss" in row][0] for name in ("large", "small"))
@@ -225,42 +224,16 @@ def test_accumulation_equals_one_large_batch(run):
 
 
 def test_shares_of_a_batch(run, monkeypatch):
-    """48 rows: 18 from the frame, 12 from nothing, and the latter are no random texts."""
+    """48 rows: 12 from nothing, and these are no random texts."""
     seen, forward = [], train.WheelerTextAutoencoder.forward
     monkeypatch.setattr(train.WheelerTextAutoencoder, "forward", lambda self, ids, mask=None, *rows, **named: (
         seen.append((len(ids), rows, ids)) if self.training else None, forward(self, ids, mask, *rows, **named))[1])
-    run("--max_steps 1 --batch_size 48 --frame_share 0.375 --blank_share 0.25 --random_text_share 1")
+    run("--max_steps 1 --batch_size 48 --blank_share 0.25 --random_text_share 1")
     (count, rows, ids), = seen
-    assert (count, rows) == (48, (18, 12, None))
+    assert (count, rows) == (48, (12,))
     tokenizer = WheelerTextAutoencoder.load_from_checkpoint("run/last.pt").tokenizer
     stories = [tokenizer.decode(row, skip_special_tokens=True) for row in ids.tolist()]
     assert all(" " in story for story in stories[36:]) and len(set(ids[:36].flatten().tolist())) > 100
-
-
-def test_training_through_the_dynamics(run, monkeypatch):
-    """The rows asked for pass the automaton, the distance to the attractor is in the loss, the path is evaluated."""
-    import wheeler_torch
-
-    seen, through = [], wheeler_torch.through
-    monkeypatch.setattr(wheeler_torch, "through", lambda frames, ticks=None: (
-        seen.append((len(frames), ticks)), through(frames, ticks=ticks))[1])
-    flags = "--max_steps 4 --batch_size 16 --frame_share 0.5 --attractor_share 0.5 --attractor_noise 0.3 --log_every 1"
-    run(f"{flags} --commitment 0", "none")
-    assert seen == [(4, 1), (4, 26), (4, None), (4, None)]
-    run(f"{flags} --commitment 5", "some")
-    first = [[row["loss"] for row in rows(name) if "loss" in row][0] for name in ("none", "some")]
-    assert first[1] > first[0] + 0.1
-    assert "attractor/exact_match" in rows("some")[0]
-    run(f"{flags} --attractor_gradient smooth", "smooth")
-    losses = [[row["loss"] for row in rows(name) if "loss" in row] for name in ("none", "smooth")]
-    assert losses[1][-1] != losses[0][-1] and all(map(math.isfinite, losses[1]))
-
-
-def test_training_with_tiles(run):
-    """Texts up to as many tokens as there are tiles come back from the attractor."""
-    run("--grid_size 32 --frame_code tiles --max_seq_len 16 --max_steps 3 --attractor_share 1 --long_texts split")
-    last = [row for row in rows() if "attractor/exact_match" in row][-1]
-    assert last["attractor/exact_match"] == last["frame/exact_match"] == 1
 
 
 def test_padding_never_counts_in_the_loss(run, monkeypatch):
@@ -270,7 +243,7 @@ def test_padding_never_counts_in_the_loss(run, monkeypatch):
         patch.setattr(train.EpochBatches, "__getitem__", lambda self, i: taken.append(item(self, i)) or taken[-1])
         patch.setattr(train, "save_checkpoint", lambda path, state: (states.append(path.name), save(path, state)))
         stop_after(patch, 1)
-        run("--max_steps 2 --frame_share 0 --blank_share 0")
+        run("--max_steps 2 --blank_share 0")
     assert states == ["best.pt", "last.pt"]                                   # best.pt has the weights of step 0
     model = WheelerTextAutoencoder.load_from_checkpoint("run/best.pt")
     (ids, mask), total, count = taken[0], 0.0, 0
@@ -287,11 +260,11 @@ def test_padding_never_counts_in_the_loss(run, monkeypatch):
 
 
 def test_resume_goes_on_with_flags_and_folder_of_the_checkpoint(run):
-    run("--lr 1e-3 --frame_share 0.25 --weight_decay 0.5", "runs/a")
+    run("--lr 1e-3 --blank_share 0.5 --weight_decay 0.5", "runs/a")
     assert resume("runs/a/last.pt --max_steps 6") == 0
     assert not Path("checkpoints").exists()
     flags = load("runs/a/last.pt")["training"]["flags"]
-    assert (flags["lr"], flags["frame_share"], flags["weight_decay"], flags["max_steps"]) == (1e-3, 0.25, 0.5, 6)
+    assert (flags["lr"], flags["blank_share"], flags["weight_decay"], flags["max_steps"]) == (1e-3, 0.5, 0.5, 6)
     assert [row["step"] for row in rows("runs/a")] == [0, 1, 2, 3, 4, 4, 5, 6, 6]
 
 
@@ -354,6 +327,7 @@ def test_foreign_and_damaged_checkpoints_give_one_line(run, capsys):
     Path("text.pt").write_text("hello")
     foreign = {"tensor": torch.ones(2), "list": [1], "weights": {"a": torch.ones(2)}, "empty": {"training": {}},
                "model": {k: v for k, v in good.items() if k != "training"}, "version": good | {"format_version": 99},
+               "earlier": good | {"format_version": 1},
                "optimizer": good | {"training": good["training"] | {"optimizer": {}}},
                "config": good | {"config": good["config"] | {"d_model": torch.ones(2)}},
                "notok": good | {"tokenizer": None},
@@ -465,8 +439,8 @@ def test_memory_error_before_the_flags_are_read():
     ("--batch_size 0", "--batch_size 0 must be at least 1"), ("--max_steps 0", "--max_steps 0"),
     ("--epochs 0", "--epochs 0"), ("--accumulation_steps 0", "--accumulation_steps 0"), ("--lr nan", "--lr nan"),
     ("--lr inf", "--lr inf"), ("--weight_decay inf", "--weight_decay inf"), ("--weight_decay -1", "--weight_decay -1"),
-    ("--grad_clip nan", "--grad_clip nan"), ("--frame_share 1.1", "--frame_share 1.1"),
-    ("--frame_share 0.6 --blank_share 0.5", "--blank_share 0.5"), ("--seed -1", "--seed -1"),
+    ("--grad_clip nan", "--grad_clip nan"), ("--blank_share 1.1", "--blank_share 1.1"),
+    ("--seed -1", "--seed -1"),
     (f"--seed {2**63}", f"--seed {2**63}"), ("--dropout 1", "dropout = 1.0"), ("--max_seq_len 1", "--max_seq_len 1"),
     ("--random_text_share nan", "--random_text_share nan"), ("--eval_every 0", "--eval_every 0"),
     ("--max_train_samples 0", "--max_train_samples 0"), ("--fp16 --bf16", "--fp16 and --bf16"),
@@ -722,11 +696,6 @@ def test_small_vocabularies_go_on(run):
         parse(["--vocab_size", "40"])
 
 
-def test_no_rows_for_the_dynamics_is_said(run, capsys):
-    assert run("--attractor_share 0.1") == 2
-    assert "--attractor_share 0.1 of 3 rows decoded from the frame is less than one row" in capsys.readouterr().err
-
-
 def test_init_from_names_what_does_not_fit(run, capsys):
     run()
     Path("empty").mkdir()
@@ -844,9 +813,7 @@ def test_fp16_reads_back_as_much_as_fp32(run):
     scores = {}
     for precision in ("", "--fp16", "--bf16"):
         assert run("--dataset sample --grid_size 16 --max_seq_len 16 --vocab_size 300 --long_texts split --lr 1e-3 "
-                   "--frame_share 0.5 --blank_share 0 --max_steps 25 --batch_size 16 --warmup_steps 20 --log_every 5 "
+                   "--blank_share 0 --max_steps 25 --batch_size 16 --warmup_steps 20 --log_every 5 "
                    f"--eval_samples 64 {precision}", f"run{precision}") == 0
-        last = rows(f"run{precision}")[-1]
-        scores[precision] = (last["grid/exact_match"], last["frame/exact_match"])
-    print(scores)
-    assert scores[""][0] > 0.9 and scores["--fp16"] == scores[""] and min(scores["--bf16"]) > 0.9
+        scores[precision] = rows(f"run{precision}")[-1]["grid/exact_match"]
+    assert scores[""] > 0.9 and scores["--fp16"] == scores[""] and scores["--bf16"] > 0.9
