@@ -2,8 +2,9 @@
 
 import math
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 @torch.no_grad()
@@ -35,7 +36,9 @@ def init_weights(model: nn.Module) -> None:
             nn.init.normal_(module.weight, std=0.02)
         elif isinstance(module, nn.LayerNorm):
             nn.init.ones_(module.weight)
-    enc, dec = model.encoder, model.decoder
+    enc, dec, meaning = model.encoder, model.decoder, model.meaning
+    nn.init.normal_(meaning.table.weight, std=meaning.dim**-0.5)
+    nn.init.zeros_(meaning.gate.bias)
     for code in (enc.text_code, enc.patch_code, dec.target_code, dec.patch_code, enc.patch_query, enc.blank):
         nn.init.normal_(code, std=0.02)
     if not c.aligned_start:
@@ -60,5 +63,39 @@ def init_weights(model: nn.Module) -> None:
         nn.init.zeros_(layer.self_attention.out.weight)
         nn.init.zeros_(layer.mlp.down.weight)
     nn.init.zeros_(enc.mlp.down.weight)
+    for weight in (meaning.context.weight, meaning.inject.weight, meaning.gate.weight):
+        nn.init.zeros_(weight)
     nn.init.orthogonal_(model.patches.unfold.weight, gain=c.patch_size)
     model.patches.fold.weight.copy_(model.patches.unfold.weight.T / c.patch_size**2)
+
+
+@torch.no_grad()
+def start_meaning(model: nn.Module, data, most_texts: int = 50_000) -> None:
+    """The meaning's part of the aligned start, from the texts of `data` (a `data.TokenDataset`): the less often a token
+    occurs, the more it says (inverse document frequency); the prior of the evidence is the frequency itself; length and
+    centre are those of the texts' sums, so that the reader's Bayes rule is right before any training.
+
+    Changes nothing without config.aligned_start.
+    """
+    c, meaning = model.config, model.meaning
+    if not c.aligned_start:
+        return
+    chosen, counts = np.linspace(0, len(data) - 1, min(len(data), most_texts)).astype(int), np.zeros(c.vocab_size)
+    for i in chosen:
+        counts[np.unique(data[i])] += 1
+    share = torch.from_numpy((counts + 0.5) / (len(chosen) + 1)).float()
+    meaning.weight.fill_(math.log(-math.log(0.5 / (len(chosen) + 1))))     # never seen: as much as can be
+    meaning.weight[: c.vocab_size] = (-share.log()).clamp(min=0.02).log()
+    meaning.prior.fill_(torch.logit(share.min()))
+    meaning.prior[: c.vocab_size] = torch.logit(share)
+    sums = torch.cat([text_sum(model, data, rows) for rows in np.array_split(chosen[:: max(1, len(chosen) // 2000)], 50)
+                      if len(rows)])
+    meaning.length.fill_(sums.norm(dim=-1).log().mean())
+    meaning.centre.copy_(nn.functional.normalize(sums, dim=-1).mean(0))
+
+
+def text_sum(model: nn.Module, data, rows: np.ndarray) -> Tensor:
+    """(len(rows), Dm): sums of the weighted token vectors of some texts."""
+    ids, mask = data.batch(rows)
+    ids, mask = ids.to(model.meaning.table.weight.device), mask.to(model.meaning.table.weight.device)
+    return model.meaning.terms(ids, model.says(ids, mask)).sum(1)

@@ -198,10 +198,11 @@ def login_groups() -> set[str]:
 def training_step(model, args: argparse.Namespace, device: torch.device, rows: int, length: int):
     """A function that does one training step, optimizer included, on `rows` random texts of `length` tokens, with the
     precision, shares and checkpointing of args; the model is changed by it."""
-    from train import TokenLoss, autocast_of, blank_rows_of, make_optimizer
+    from train import TokenLoss, autocast_of, draw_tiles, make_optimizer, rows_without_grid
 
     c = model.config
-    blank_rows = blank_rows_of(argparse.Namespace(**vars(args) | {"batch_size": rows}))
+    shares = rows_without_grid(argparse.Namespace(**vars(args) | {"batch_size": rows}))
+    tiles, blank_rows = draw_tiles(model, shares[0], 0).to(device), shares[1]
     optimizer, token_loss = make_optimizer(model, args), TokenLoss(model)
     scaler = torch.amp.GradScaler(device.type, enabled=args.fp16)
     ids = torch.randint(3, c.vocab_size, (rows, length), generator=torch.Generator().manual_seed(0)).to(device)
@@ -209,7 +210,7 @@ def training_step(model, args: argparse.Namespace, device: torch.device, rows: i
 
     def step() -> None:
         with autocast_of(args, device):
-            loss = token_loss(ids, mask, blank_rows) / (rows * length)
+            loss = token_loss(ids, mask, tiles, blank_rows) / (rows * length)
         scaler.scale(loss).backward()
         scaler.step(optimizer)
         scaler.update()
@@ -377,11 +378,12 @@ def gflop_per_text(model, args: argparse.Namespace, length: int) -> float:
 
     step_args = argparse.Namespace(**vars(args) | {"fp16": False, "bf16": False, "grad_checkpointing": False})
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):  # the fused CPU kernel is not counted
-        from train import TokenLoss, blank_rows_of
+        from train import TokenLoss, draw_tiles, rows_without_grid
 
-        blank_rows = blank_rows_of(argparse.Namespace(**vars(step_args) | {"batch_size": 8}))
+        shares = rows_without_grid(argparse.Namespace(**vars(step_args) | {"batch_size": 8}))
+        tiles = draw_tiles(model, shares[0], 0)
         ids = torch.full((8, length), 3)
-        TokenLoss(model)(ids, torch.ones_like(ids, dtype=torch.bool), blank_rows).backward()
+        TokenLoss(model)(ids, torch.ones_like(ids, dtype=torch.bool), tiles, shares[1]).backward()
     model.zero_grad(set_to_none=True)
     return counter.get_total_flops() / 8e9
 

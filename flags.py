@@ -56,6 +56,8 @@ def build_parser(description: str | None = None) -> argparse.ArgumentParser:
     group.add_argument("--warmup_steps", type=int, default=100, help="steps of linear warm-up, then cosine to a tenth")
     group.add_argument("--weight_decay", type=float, default=0.01, help="AdamW, on matrices only")
     group.add_argument("--grad_clip", type=float, default=1.0, help="largest gradient norm, 0 = off")
+    group.add_argument("--meaning_share", type=float, default=0.375,
+                       help="share of a batch decoded from the text's meaning tiles, a random number of them")
     group.add_argument("--blank_share", type=float, default=0.25,
                        help="share of a batch decoded from nothing: the decoder as a language model")
     group.add_argument("--random_text_share", type=float, default=0.1,
@@ -102,7 +104,7 @@ def check_flags(args: argparse.Namespace) -> None:
     for name in ("warmup_steps", "weight_decay", "grad_clip", "num_workers", "seed", "show_samples"):
         if not getattr(args, name) >= 0:
             raise UsageError(f"--{name} {getattr(args, name)} must not be negative")
-    for name in ("blank_share", "random_text_share"):
+    for name in ("meaning_share", "blank_share", "random_text_share"):
         if not 0 <= getattr(args, name) <= 1:
             raise UsageError(f"--{name} {getattr(args, name)} must be in 0 .. 1")
     trained_here = args.tokenizer is args.init_from is args.resume is None

@@ -170,12 +170,13 @@ def reconstruct_frames(code, texts: Sequence[list[int]], batch_size: int = 64) -
 def teacher_forced(model: WheelerTextAutoencoder, data: TokenDataset, indices: Sequence[int], path: str = "grid",
                    batch_size: int = 64) -> dict:
     """Loss (nats a token) and token accuracy when every token is predicted from the true ones before it, and from the
-    grid, or from nothing (path "blank")."""
+    grid, from five eighths of the meaning tiles (path "meaning"), or from nothing (path "blank")."""
     device = model.encoder.embedding.weight.device
     loss = right = count = 0
     for start in range(0, len(indices), batch_size):
         ids, mask = (x.to(device) for x in data.batch(indices[start : start + batch_size]))
-        logits, _ = model(ids, mask, blank_rows=len(ids) if path == "blank" else 0)
+        tiles = torch.full((len(ids),), model.config.meaning_tiles * 5 // 8, device=device) if path == "meaning" else None
+        logits, _ = model(ids, mask, tiles, len(ids) if path == "blank" else 0)
         target = ids[mask]
         loss += F.cross_entropy(logits[mask].float(), target, reduction="sum").item()
         right += (logits[mask].argmax(-1) == target).sum().item()

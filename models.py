@@ -20,6 +20,7 @@ N = (H/p)*(W/p) latents, D d_model, nh heads, hd = D // nh.
 """
 
 import hashlib
+import math
 import os
 import sys
 import warnings
@@ -27,7 +28,9 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -38,6 +41,8 @@ from torch.utils.checkpoint import checkpoint as recomputed
 
 from aligned_start import init_weights
 from checkpoint import CHECKPOINT_FORMAT, OldFormat, find_checkpoint, plain_contents, read_checkpoint
+from meaning import Meaning
+from tiles import TILE
 from tokenizer import (
     MOST_VOCABULARY,
     first_line,
@@ -46,6 +51,9 @@ from tokenizer import (
     tokenizer_to_dict,
     vocabulary_size,
 )
+
+if TYPE_CHECKING:
+    from wheeler_code import Reading
 
 SHARD_SIZE = "15MB"                                                          # of weights: code hosts like small files
 LARGEST_SIZE = MOST_VOCABULARY  # of any number in a config: beyond it a file is damaged or wants to do harm
@@ -118,6 +126,16 @@ class WheelerConfig:
     @property
     def num_patches(self) -> int:
         return (self.grid_size // self.patch_size) ** 2
+
+    @property
+    def meaning_dim(self) -> int:
+        """Dimensions of a text's meaning: about as many as the tiles of a 64 x 64 frame can tell apart."""
+        return 2 * self.d_model
+
+    @property
+    def meaning_tiles(self) -> int:
+        """Tiles that a frame of grid_size has for meaning: all but the header; 0 where it is too small for any."""
+        return max(0, (self.grid_size // TILE) ** 2 - 1)
 
 
 # ---- parts ----------------------------------------------------------------------------------------------------------
@@ -292,13 +310,18 @@ class Encoder(nn.Module):
         self.norm_out = nn.LayerNorm(c.d_model, bias=False)
         self.register_buffer("rope", rotary_table(c.max_seq_len, c.d_model // c.num_heads), persistent=False)
 
-    def forward(self, input_ids: Tensor, mask: Tensor) -> Tensor:
+    def states(self, input_ids: Tensor, mask: Tensor) -> Tensor:
+        """(B, T) -> what the self-attention layers make of each token, (B, T, D)."""
         x = self.embedding(input_ids)                                         # (B, T, D)
         for layer in self.layers:
             x = run_layer(self, layer, x, self.rope, mask[:, None, None, :])  # (B, T, D)
+        return self.norm_text(x)
+
+    def forward(self, input_ids: Tensor, mask: Tensor) -> Tensor:
         # Every padded or missing position holds the same vector, so padding and batch mates change nothing, and the
         # cross-attention below needs no mask (an arbitrary mask loses the fast attention kernels).
-        x = torch.where(mask[..., None], self.norm_text(x), self.blank.to(x.dtype))
+        x = self.states(input_ids, mask)                                      # (B, T, D)
+        x = torch.where(mask[..., None], x, self.blank.to(x.dtype))
         blank = self.blank.to(x.dtype).expand(len(x), self.max_seq_len - x.shape[1], -1)
         text = torch.cat([x, blank], dim=1)                                   # (B, L, D)
         latents = self.patch_query.expand(len(x), -1, -1)                     # (B, N, D)
@@ -350,9 +373,11 @@ class Decoder(nn.Module):
         x = self.norm_memory(x)
         return [layer.cross.context(x, self.patch_code, self.target_code) for layer in self.layers]
 
-    def forward(self, inputs: Tensor, context: list[Context] | None) -> Tensor:
-        """context: what `context(latents)` gives; None: blank latents, the decoder as a language model."""
+    def forward(self, inputs: Tensor, context: list[Context] | None, told: Tensor | None = None) -> Tensor:
+        """context: what `context(latents)` gives; None: blank latents, the decoder as a language model. told (B, T, D):
+        what `Meaning.injection` says."""
         x = self.embedding(inputs)                                            # (B, T, D)
+        x = x if told is None else x + told
         for layer, read in zip(self.layers, context or [None] * len(self.layers), strict=True):
             x = run_layer(self, layer.decode, x, self.rope, read)
         return self.norm_out(x)                                               # (B, T, D)
@@ -362,12 +387,46 @@ class Decoder(nn.Module):
         nh, hd = self.layers[0].self_attention.num_heads, self.rope.shape[-1]
         return [self.target_code.new_empty(2, rows, nh, length, hd) for _ in self.layers]
 
-    def step(self, inputs: Tensor, context: list[Context] | None, caches: list[Tensor], t: int) -> Tensor:
-        """forward for position t alone. inputs: (B, 1); returns (B, 1, D)."""
+    def step(self, inputs: Tensor, context: list[Context] | None, caches: list[Tensor], t: int,
+             told: Tensor | None = None) -> Tensor:
+        """forward for position t alone. inputs: (B, 1); told: (B, 1, D); returns (B, 1, D)."""
         x = self.embedding(inputs)
+        x = x if told is None else x + told
         for layer, read, cache in zip(self.layers, context or [None] * len(self.layers), caches, strict=True):
             x = layer.decode(x, self.rope, read, cache, t)
         return self.norm_out(x)
+
+
+class Teller:
+    """Decoding without a grid, token by token, told by meaning tiles: what `WheelerTextAutoencoder.told` does at once.
+
+    estimate (B, Dm), tiles (B,): see `told`; length: tokens at most.
+    """
+
+    def __init__(self, model: "WheelerTextAutoencoder", estimate: Tensor, tiles: Tensor, length: int):
+        self.model, self.estimate, self.tiles = model, estimate, tiles.to(estimate.dtype)
+        self.caches = model.decoder.new_caches(len(estimate), length)
+        self.said = torch.zeros_like(estimate)[:, None]                       # (B, 1, Dm): sum of what was said
+        pad, device = model.config.pad_token_id, estimate.device
+        self.known = torch.full((len(estimate), 1, length), pad, device=device)
+
+    def step(self, tokens: Tensor, t: int) -> Tensor:
+        """tokens (B, 1): what stands at t - 1, bos at t = 0. Returns the logits of position t, (B, V)."""
+        c, meaning = self.model.config, self.model.meaning
+        if t:
+            says = (tokens != c.eos_token_id).to(self.said.dtype)             # (B, 1)
+            count = (self.known[:, 0, : t - 1] == tokens).sum(1, keepdim=True)
+            weight = meaning.weight[tokens].exp() / (1 + count) * says        # (B, 1)
+            self.said = self.said + (meaning.table(tokens) * weight[..., None])
+            self.known[:, 0, t - 1] = tokens[:, 0]
+        told = meaning.injection(self.estimate, self.tiles, self.said)
+        hidden = self.model.decoder.step(tokens, None, self.caches, t, told)  # (B, 1, D)
+        return meaning.evidence(self.model.head(hidden), hidden, self.estimate, self.tiles, self.said, self.known)[:, 0]
+
+    def keep(self, rows: list[int]) -> None:
+        """Go on with these rows alone."""
+        self.estimate, self.tiles, self.said = self.estimate[rows], self.tiles[rows], self.said[rows]
+        self.known, self.caches = self.known[rows], [cache[:, rows] for cache in self.caches]
 
 
 class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="wheeler-ai", tags=["text-autoencoder"]):
@@ -393,30 +452,68 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
             raise ValueError(f"the tokenizer has {size} entries, more than vocab_size = {config.vocab_size}")
         self.encoder, self.patches = Encoder(config), Patches(config)
         self.decoder = Decoder(config)
+        self.meaning = Meaning(config.vocab_size, config.d_model, config.meaning_dim, config.meaning_tiles)
         init_weights(self)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None,
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, meaning_tiles: Tensor | None = None,
                 blank_rows: int = 0) -> tuple[Tensor, Tensor]:
         """Teacher forcing: bos is prepended inside, logits at t predict token t of input_ids.
 
         input_ids: (B, T) int64, T <= max_seq_len, every text closed by its end token. attention_mask: (B, T), 1 for
-        text, 0 for padding on the right; None: no padding. The last `blank_rows` texts of the batch are decoded from
-        nothing (the decoder as a language model), the others from their grid. Returns logits (B, T, V) and grid
-        (B - blank_rows, H, W, D). Padded positions have logits too: leave them out of the loss.
+        text, 0 for padding on the right; None: no padding. The first texts of the batch are decoded from their grid,
+        then len(meaning_tiles) from so many of their meaning tiles, (R,) int64, the last blank_rows from nothing (the
+        decoder as a language model). Returns logits (B, T, V) and grid (B - R - blank_rows, H, W, D). Padded positions
+        have logits too: leave them out of the loss.
         """
-        c = self.config
+        c, told = self.config, 0 if meaning_tiles is None else len(meaning_tiles)
         if input_ids.shape[1] > c.max_seq_len:
             raise ValueError(f"input_ids has {input_ids.shape[1]} tokens, max_seq_len is {c.max_seq_len}")
         mask = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
-        if not 0 <= blank_rows <= len(input_ids):
-            raise ValueError(f"blank_rows = {blank_rows} does not fit a batch of {len(input_ids)}")
-        inputs = F.pad(input_ids[:, :-1], (1, 0), value=c.bos_token_id)
-        read = len(input_ids) - blank_rows                                    # rows whose latents are read
+        read = len(input_ids) - told - blank_rows                             # rows whose latents are read
+        if read < 0 or blank_rows < 0:
+            raise ValueError(f"{told} meaning_tiles and blank_rows = {blank_rows} do not fit a batch of "
+                             f"{len(input_ids)}")
         grid = self.patches.to_grid(self.encoder(input_ids[:read], mask[:read]))               # (read, H, W, D)
-        latents = self.patches.from_grid(grid)                                # (read, N, D)
-        hidden = [self.decoder(inputs[:read], self.decoder.context(latents))] if read else []
-        hidden += [self.decoder(inputs[read:], None)] if blank_rows else []
-        return self.head(torch.cat(hidden)), grid
+        logits = []
+        if read:
+            latents = self.patches.from_grid(grid)                            # (read, N, D)
+            inputs = F.pad(input_ids[:read, :-1], (1, 0), value=c.bos_token_id)
+            logits.append(self.head(self.decoder(inputs, self.decoder.context(latents))))
+        if told:
+            ids, text = input_ids[read : read + told], mask[read : read + told]
+            codes = self.meaning.shown(self.meanings(ids, text), c.meaning_tiles)
+            present = torch.arange(c.meaning_tiles, device=ids.device) < meaning_tiles[:, None]
+            estimate = self.meaning.estimate(codes * present[..., None], meaning_tiles)
+            logits.append(self.told(ids, text, estimate, meaning_tiles))
+        if blank_rows:
+            logits.append(self.told(input_ids[-blank_rows:], mask[-blank_rows:], None, None))
+        return torch.cat(logits), grid
+
+    def says(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """(B, T) bool: tokens that count for a text's meaning, all but its end."""
+        return mask & (ids != self.config.eos_token_id)
+
+    def meanings(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """ids (B, T), mask (B, T) bool -> meanings (B, Dm) of rms 1."""
+        # The encoder's layers serve the grid; training them through the tiles as well costs a third more time.
+        with torch.no_grad():
+            states = self.encoder.states(ids, mask)
+        return self.meaning(ids, self.says(ids, mask), states)
+
+    def told(self, ids: Tensor, mask: Tensor, estimate: Tensor | None, tiles: Tensor | None) -> Tensor:
+        """Logits (B, T, V) of a decoder that sees no grid, but, if given, an estimate (B, Dm) of the text's meaning that
+        comes from (B,) tiles; see `Meaning.estimate`."""
+        c, meaning = self.config, self.meaning
+        inputs = F.pad(ids[:, :-1], (1, 0), value=c.bos_token_id)
+        if estimate is None:
+            return self.head(self.decoder(inputs, None))
+        tiles = tiles.to(estimate.dtype)
+        said = meaning.before(meaning.terms(ids, self.says(ids, mask)))       # (B, T, Dm)
+        hidden = self.decoder(inputs, None, meaning.injection(estimate, tiles, said))
+        # What stands before t is known there; the padding's logit, which nobody asks for, takes the places after it.
+        known = ids[:, None].expand(-1, ids.shape[1], -1)                     # (B, T, T)
+        known = known.tril(-1) + torch.full_like(known, c.pad_token_id).triu()
+        return meaning.evidence(self.head(hidden), hidden, estimate, tiles, said, known)
 
     def head(self, hidden: Tensor) -> Tensor:
         """(B, T, D) -> logits (B, T, V); the head is the encoder's embedding table."""
@@ -509,24 +606,22 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
         c = self.config
         return self._check_latent(grid, "grid", (c.grid_size, c.grid_size, c.d_model))
 
-    @torch.no_grad()
     def get_grid_as_image(self, grid: Tensor) -> Tensor:
         """Grid (B, H, W, D) or (H, W, D) -> frame (B, H, W) float32 of -1 and +1, on the grid's device: the one frame,
-        that of the text that the grid holds, as `encode_frame` writes it. Raises ValueError where it does not fit."""
+        that of the text that the grid holds, as `encode_frame` writes it, with the same warning."""
         grid, c = self._check_grid(grid), self.config
         rows = [[*ids[: c.max_seq_len - 1], c.eos_token_id] for ids in self.decode(grid, return_ids=True)]
         return self._write_frames(rows).to(grid.device)
 
-    @torch.no_grad()
     def set_grid_from_image(self, frame: Tensor) -> Tensor:
-        """Frame (B, H, W) or (H, W) with values in [-1, 1] -> grid (B, H, W, D) of the text that the frame holds. Only
-        signs are read. Warns where the checksum fails; the grid is that of what can be read."""
+        """Frame (B, H, W) or (H, W) with values in [-1, 1] -> grid (B, H, W, D) of the text that the frame says, or of
+        its gist, with the warning of `decode_frame`. Only signs are read."""
         c = self.config
         frame = self._check_latent(frame, "frame", (c.grid_size, c.grid_size))
         if frame.abs().max() > 1:
             raise ValueError(f"frame spans {frame.min():.4g} .. {frame.max():.4g}, wanted values in [-1, 1]")
-        rows = [ids if ids[-1:] == [c.eos_token_id] else [*ids[: c.max_seq_len - 1], c.eos_token_id]
-                for ids in self._read_frames(frame)]
+        rows = [[*[token for token in reading.ids if token != c.eos_token_id][: c.max_seq_len - 1], c.eos_token_id]
+                for reading in self._readings(frame)]
         return self.encode(*self._padded(rows))
 
     @torch.no_grad()
@@ -596,51 +691,124 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
 
     # ---- text that survives the dynamics; wheeler_code.py and wheeler_cpu.py are imported when asked for ----
 
-    def encode_frame(self, text: str | list[str], redundant: bool = False) -> Tensor:
+    def encode_frame(self, text: str | list[str], redundant: bool = False, strict: bool = False) -> Tensor:
         """Text or list of texts -> frames (B, H, W) float32 of -1 and +1, on the CPU: fixed points of the Wheeler
-        dynamics that come back whole from any disturbance that keeps the signs (see wheeler_code.py). redundant: a
-        code that also withstands flipped signs and erased areas; it holds about a third.
+        dynamics that come back whole from any disturbance that keeps the signs (see wheeler_code.py). A frame shows the
+        text's meaning, as much as fits, and its words. Texts that are near have near frames.
 
-        Raises ValueError that says which text does not fit, how many bits it costs and how many the frame holds.
+        redundant: a code that also withstands flipped signs and erased areas; it holds about a third, and hardly any
+        meaning. A text whose words do not fit gets a frame of its meaning alone, with a UserWarning that says how many
+        bits it costs and how many there are; strict: ValueError instead.
         """
         ids, mask = self._tokenize(text)
-        return self._write_frames([row[keep].tolist() for row, keep in zip(ids, mask, strict=True)], redundant)
+        rows = [row[keep].tolist() for row, keep in zip(ids, mask, strict=True)]
+        return self._write_frames(rows, redundant, strict)
 
-    def _write_frames(self, rows: list[list[int]], redundant: bool = False) -> Tensor:
-        """Token ids, each text closed by the end token -> frames (B, H, W); ValueError where one does not fit."""
-        from wheeler_code import FrameCode, frame_bits
+    def _write_frames(self, rows: list[list[int]], redundant: bool = False, strict: bool = False) -> Tensor:
+        """Token ids, each text closed by the end token -> frames (B, H, W)."""
+        from wheeler_code import FrameCode, cost_of, frame_bits
 
         code = FrameCode(self)
-        frames, fits = code.write(rows, redundant)
-        for i, row in enumerate(rows):
-            if not fits[i]:
-                cost = code.intervals([row], bits=1 << 16)[0].spent()
-                raise ValueError(f"text {i} costs {cost:.0f} bits under this model, a frame of {code.height} x "
-                                 f"{code.width} holds about {frame_bits(code.height, code.width, redundant):.0f}")
-        return torch.from_numpy(frames)
+        written = code.write(rows, redundant)
+        for i, one in enumerate(written):
+            if not one.fits:
+                cost, = code.charges([rows[i]], [one.tiles[:0]])
+                message = (f"text {i} costs {cost_of(cost):.0f} bits under this model, a frame of {code.height} x "
+                           f"{code.width} holds about {frame_bits(code.height, code.width, redundant=redundant):.0f}")
+                if strict:
+                    raise ValueError(message)
+                warnings.warn(f"{message}: the frame holds its gist, not its words", stacklevel=3)
+        return torch.from_numpy(np.stack([one.frame for one in written]))
 
-    def decode_frame(self, frame: Tensor) -> str | list[str]:
-        """Frames (B, H, W) or (H, W) of `encode_frame` -> text, a str for one frame. Only signs are read. A damaged
-        frame gives what can be read, with a warning that its checksum fails."""
-        frame = torch.as_tensor(frame)
-        frame = frame[None] if frame.dim() == 2 else frame
-        if self.tokenizer is None:
-            raise ValueError("this model has no tokenizer: use wheeler_code.FrameCode(model).read for token ids")
-        if not torch.isfinite(frame).all():
-            raise ValueError("frame has NaN or infinite values")
-        texts = [self.tokenizer.decode(ids, skip_special_tokens=True) for ids in self._read_frames(frame)]
-        return texts[0] if len(texts) == 1 else texts
+    def read_frame(self, frames: Tensor) -> list["Reading"]:
+        """Frames (B, H, W) or (H, W) -> a list of readings, each with `text`, `exact` (True only where the checksum
+        agrees: then the text is what was written, word for word; else it is a gist), `meaning_tiles`, `bits` of the
+        words and `foreign` (other weights wrote the frame; nothing can be read). Only signs are read, 0 is unknown.
 
-    def _read_frames(self, frame: Tensor) -> list[list[int]]:
-        """Frames (B, H, W) -> token ids, the end token last; warns of those whose checksum fails."""
+        Raises ValueError for frames of another size, with NaN, or of a single sign.
+        """
         from wheeler_code import FrameCode
 
-        read = FrameCode(self).read(frame.cpu().numpy())
-        damaged = [i for i, (_, intact) in enumerate(read) if not intact]
-        if damaged:
-            warnings.warn(f"frame {', '.join(map(str, damaged))}: damaged, the checksum fails; do not trust the text",
-                          stacklevel=3)
-        return [ids for ids, _ in read]
+        frames = torch.as_tensor(frames).detach().cpu()
+        frames = (frames[None] if frames.dim() == 2 else frames).float()
+        code = FrameCode(self)
+        if frames.dim() == 3 and frames.shape[1:] == (code.height, code.width):
+            for i, frame in enumerate(frames):
+                if torch.isfinite(frame).all() and (frame.sign() == frame.flatten()[0].sign()).all():
+                    raise ValueError(f"frame {i} says nothing: all its cells have one sign")
+        return code.read(frames.numpy())
+
+    def decode_frame(self, frame: Tensor) -> str | list[str]:
+        """Frames (B, H, W) or (H, W) of `encode_frame` -> text, a str for one frame. Where the words are damaged or were
+        not in it, the gist, with a UserWarning. Raises ValueError for a frame of other weights, and as `read_frame`."""
+        if self.tokenizer is None:
+            raise ValueError("this model has no tokenizer: use read_frame for token ids")
+        texts = [reading.text for reading in self._readings(frame)]
+        return texts[0] if len(texts) == 1 else texts
+
+    def _readings(self, frame: Tensor) -> list["Reading"]:
+        """`read_frame`; warns of gists, ValueError where other weights wrote a frame."""
+        readings = self.read_frame(frame)
+        foreign = [str(i) for i, reading in enumerate(readings) if reading.foreign]
+        if foreign:
+            raise ValueError(f"frame {', '.join(foreign)}: its header names other weights than these; only the model "
+                             "that wrote a frame can read it")
+        gists = [str(i) for i, reading in enumerate(readings) if not reading.exact]
+        if gists:
+            warnings.warn(f"frame {', '.join(gists)}: no words to be trusted (damaged, or too many for the frame): the "
+                          "text is a gist", stacklevel=3)
+        return readings
+
+    @torch.no_grad()
+    def bits(self, texts: str | list[str]) -> list[float]:
+        """What the language model, with nothing else to go by, charges for each text, in bits, end token included."""
+        ids, mask = self._tokenize(texts)
+        out = []
+        for start in range(0, len(ids), 16):
+            part, keep = ids[start : start + 16], mask[start : start + 16]
+            nats = F.cross_entropy(self.told(part, keep, None, None).transpose(1, 2), part, reduction="none") * keep
+            out += (nats.double().sum(1) / math.log(2)).tolist()
+        return out
+
+    @torch.no_grad()
+    def retell(self, estimate: Tensor, tiles: Tensor, max_length: int | None = None) -> list[list[int]]:
+        """Estimates (B, Dm) of meanings that come from (B,) tiles -> token ids of texts that say so, greedy, closed by
+        the end token where it was reached: gists."""
+        c, out = self.config, [[] for _ in estimate]
+        length = max_length or c.max_seq_len
+        teller, going = Teller(self, estimate, tiles, length), list(range(len(estimate)))
+        tokens = torch.full((len(estimate), 1), c.bos_token_id, device=estimate.device)
+        with column_major(self.decoder, self.encoder.embedding):
+            for t in range(length):
+                tokens = teller.step(tokens, t).argmax(-1, keepdim=True)
+                for row, token in zip(going, tokens[:, 0].tolist(), strict=True):
+                    out[row].append(token)
+                left = [i for i, row in enumerate(going) if out[row][-1] != c.eos_token_id]
+                if not left:
+                    break
+                if len(left) < len(going):
+                    teller.keep(left)
+                    going, tokens = [going[i] for i in left], tokens[left]
+        return out
+
+    @torch.no_grad()
+    def interpolate(self, a: str, b: str, steps: int = 5) -> list[str]:
+        """Texts from a to b, through their meaning: first a, last b, between them steps - 2 gists of mixed meanings, at
+        equal distances. steps must be at least 2."""
+        if steps < 2:
+            raise ValueError(f"steps = {steps} must be at least 2")
+        ids, mask = self._tokenize([a, b])
+        first, last = self.meanings(ids, mask)
+        shares = torch.linspace(0, 1, steps, device=first.device)[1:-1, None]
+        middle = self.retell_meanings(torch.lerp(first, last, shares)) if steps > 2 else []
+        return [a, *(self.tokenizer.decode(row, skip_special_tokens=True) for row in middle), b]
+
+    def retell_meanings(self, meanings: Tensor) -> list[list[int]]:
+        """Meanings (B, Dm) of any length -> `retell` of the tiles that a frame without words shows of them."""
+        count, meaning = self.config.meaning_tiles, self.meaning
+        codes = meaning.codes()[meaning.choose(meanings, count)]
+        tiles = torch.full((len(meanings),), float(count), device=meanings.device)
+        return self.retell(meaning.estimate(codes, tiles), tiles)
 
     def survive(self, text: str, ticks: int | None = None, noise: float = 0.5, seed: int = 0, redundant: bool = False):
         """Write a text into a frame, disturb it, let the dynamics run, read it: returns (text read back, Trajectory).
@@ -648,8 +816,6 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
         noise: amplitude of uniform noise added to every cell, then clipped to [-1, 1]; below 1 it keeps the signs.
         ticks: how long the automaton runs; None: to its attractor.
         """
-        import numpy as np
-
         from wheeler_cpu import WheelerMemoryCPU, add_noise
 
         if noise < 0 or (ticks is not None and ticks < 1):

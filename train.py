@@ -33,6 +33,7 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
+from aligned_start import start_meaning
 from data import (
     TOKENIZER_TEXTS,
     DataError,
@@ -77,11 +78,19 @@ def get_lr(step: int, args: argparse.Namespace, total_steps: int) -> float:
     return args.lr * (0.1 + 0.45 * (1 + math.cos(math.pi * progress)))
 
 
+MEANING_RATE = 3.0  # times --lr: little of it stands at the start, and the rest of the model is sensitive to haste
+
+
 def make_optimizer(model: WheelerTextAutoencoder, args: argparse.Namespace) -> torch.optim.AdamW:
-    """AdamW; weight decay on the matrices of linear layers, not on embeddings, positional codes and norms."""
+    """AdamW; weight decay on the matrices of linear layers, not on embeddings, positional codes and norms. Each group
+    has a `factor` of the learning rate."""
     decayed = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Linear)}
-    groups = [{"params": [p for p in model.parameters() if id(p) in decayed], "weight_decay": args.weight_decay},
-              {"params": [p for p in model.parameters() if id(p) not in decayed], "weight_decay": 0.0}]
+    of_meaning = {id(p) for p in model.meaning.parameters()} if hasattr(model, "meaning") else set()
+    groups = [{"params": [p for p in model.parameters() if (id(p) in decayed) == decay and
+                          (id(p) in of_meaning) == meaning],
+               "weight_decay": args.weight_decay if decay else 0.0, "factor": MEANING_RATE if meaning else 1.0}
+              for meaning in (False, True) for decay in (True, False)]
+    groups = [group for group in groups if group["params"]]
     return torch.optim.AdamW(groups, lr=args.lr, betas=(0.9, 0.95), eps=1e-8, fused=True)
 
 
@@ -93,15 +102,23 @@ class TokenLoss(torch.nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, ids, mask, blank_rows):
-        logits, _ = self.model(ids, mask, blank_rows)
+    def forward(self, ids, mask, meaning_tiles, blank_rows):
+        logits, _ = self.model(ids, mask, meaning_tiles, blank_rows)
         target = ids.masked_fill(~mask, -100)                                 # padding never counts
         return F.cross_entropy(logits.float().flatten(0, 1), target.flatten(), ignore_index=-100, reduction="sum")
 
 
-def blank_rows_of(args: argparse.Namespace) -> int:
-    """Rows of a batch that are decoded from nothing."""
-    return int(args.blank_share * args.batch_size)
+def rows_without_grid(args: argparse.Namespace) -> tuple[int, int]:
+    """Rows of a batch that are decoded from meaning tiles, and from nothing."""
+    blank = int(args.blank_share * args.batch_size)
+    return min(round(args.meaning_share * args.batch_size), args.batch_size - blank), blank
+
+
+def draw_tiles(model: WheelerTextAutoencoder, rows: int, *key: int) -> torch.Tensor:
+    """(rows,) int64: how many meaning tiles each row is decoded with, any number from 1 to all. A pure function of
+    `key`, non-negative numbers, so that a resumed run draws the same."""
+    most = model.config.meaning_tiles
+    return torch.from_numpy(np.random.default_rng(key).integers(min(1, most), most + 1, rows))
 
 
 def precision_of(args: argparse.Namespace) -> torch.dtype:
@@ -181,6 +198,7 @@ def train(args: argparse.Namespace, checkpoint: dict | None, ranks: Ranks, lock:
         model = WheelerTextAutoencoder(WheelerConfig(
             vocab_size=size, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id, **{name: getattr(args, name) for name in MODEL_FLAGS}), tokenizer)
+        start_meaning(model, data)
     model.to(device).train()
     model.encoder.grad_checkpointing = model.decoder.grad_checkpointing = args.grad_checkpointing
     if args.batch_size == "auto":
@@ -195,9 +213,9 @@ def train(args: argparse.Namespace, checkpoint: dict | None, ranks: Ranks, lock:
     if args.batch_size < ranks.count:
         raise UsageError(f"--batch_size {args.batch_size} must be at least 1 for each of the {ranks.count} processes")
     optimizer = make_optimizer(model, args)
-    blank_rows = blank_rows_of(args)
+    meaning_rows, blank_rows = rows_without_grid(args)
     batches = lambda data, epoch: EpochBatches(data, args.batch_size, args.seed, epoch, args.random_text_share,
-                                               blank_rows, ranks.rank, ranks.count)
+                                               meaning_rows + blank_rows, ranks.rank, ranks.count)
     steps_per_epoch = len(batches(data, 0)) // args.accumulation_steps
     if steps_per_epoch < 1:
         raise UsageError(f"--accumulation_steps {args.accumulation_steps} x --batch_size {args.batch_size} is more "
@@ -266,7 +284,7 @@ def train(args: argparse.Namespace, checkpoint: dict | None, ranks: Ranks, lock:
     epochs = "" if stream else f" ({total_steps / steps_per_epoch:.1f} epochs)"
     say(f"run         steps {step:,} to {total_steps:,}{epochs}, "
           f"{args.batch_size * args.accumulation_steps} texts and about {tokens_per_step:,.0f} tokens a step, "
-          f"of {args.batch_size} rows {blank_rows} are decoded from nothing")
+          f"of {args.batch_size} rows {meaning_rows} are decoded from meaning tiles, {blank_rows} from nothing")
     if state is not None and os.path.samefile(out, os.path.dirname(args.resume) or "."):
         if ranks.main:
             keep_later(out, args.resume, step)
@@ -305,11 +323,13 @@ def train(args: argparse.Namespace, checkpoint: dict | None, ranks: Ranks, lock:
         with autocast_of(args, device), eager(compiled):
             references, predictions = reconstruct(model, unseen, fixed, "grid", args.batch_size)
             scores = score(references, predictions) | teacher_forced(model, unseen, fixed, "grid", args.batch_size)
-            blank = teacher_forced(model, unseen, fixed, "blank", args.batch_size)["teacher_forced_loss"]
+            blank, told = (teacher_forced(model, unseen, fixed, path, args.batch_size)["teacher_forced_loss"]
+                           for path in ("blank", "meaning"))
         model.train()
         row = {"step": step} | {f"grid/{key}": value for key, value in scores.items() if key != "interval"}
         row["bits_per_token"] = blank / math.log(2)                           # as a language model
-        row["validation_loss"] = blank + scores["teacher_forced_loss"]
+        row["bits_per_token_given_meaning"] = told / math.log(2)
+        row["validation_loss"] = blank + told + scores["teacher_forced_loss"]
         log(row)
         tqdm.write(f"step {step:,}: {len(fixed)} unseen texts, read back free-running: grid "
                    f"{scores['exact_match']:.1%} exact, {scores['token_accuracy']:.2%} of tokens; "
@@ -323,6 +343,7 @@ def train(args: argparse.Namespace, checkpoint: dict | None, ranks: Ranks, lock:
             save("best.pt")
 
     own_blank_rows = ranks.share(args.batch_size) - ranks.share(args.batch_size - blank_rows)  # of this process
+    own_tiles = slice((ranks.rank - (args.batch_size - meaning_rows - blank_rows)) % ranks.count, None, ranks.count)
 
     # -- loop
     stop = StopSignal(quiet=not ranks.main, echo=5 if ranks.count > 1 else 0)
@@ -353,15 +374,16 @@ def train(args: argparse.Namespace, checkpoint: dict | None, ranks: Ranks, lock:
                 for _ in range(done, steps):
                     lr = get_lr(step - skipped, args, total_steps)            # skipped: no step of the schedule
                     for group in optimizer.param_groups:
-                        group["lr"] = lr
+                        group["lr"] = lr * group["factor"]
                     loss_sum = 0.0
                     for micro in range(args.accumulation_steps):
                         ids, mask = (x.to(device, non_blocking=True) for x in next(loader))
+                        tiles = draw_tiles(model, meaning_rows, args.seed, step, micro)[own_tiles].to(device)
                         share = ranks.count / epoch_batches.tokens(next(numbers))              # DDP averages gradients
                         last_micro = micro == args.accumulation_steps - 1
                         with nullcontext() if ranks.count == 1 or last_micro else token_loss.no_sync():
                             with autocast_of(args, device):
-                                loss = token_loss(ids, mask, own_blank_rows) * share
+                                loss = token_loss(ids, mask, tiles, own_blank_rows) * share
                             scaler.scale(loss / args.accumulation_steps).backward()
                         loss_sum = loss_sum + loss.detach() / (args.accumulation_steps * ranks.count)
                     scaler.unscale_(optimizer)

@@ -1,25 +1,30 @@
-"""Texts as attractors: a text becomes a frame that survives every sign-keeping disturbance, and is read back whole.
+"""Texts as attractors: the meaning of a text and its words in one frame, a fixed point of the Wheeler dynamics.
 
-    text --decoder as a language model, arithmetic coding--> a number in [0, 1)
-         --arithmetic decoding over perturbation-proof frames--> frame of -1 and +1, a fixed point of the rule
+    text --encoder--> meaning tiles, one of 12,847 each (meaning.py)           what it is about
+    text --decoder given those tiles, arithmetic coding--> a number in [0, 1)
+         --arithmetic decoding over perturbation-proof patterns--> the rest of the frame       which words, exactly
 
 The frame is a maximal independent set of the torus: no two -1 cells adjacent, every +1 cell touches a -1 cell. Those
 are the fixed points that come back whole from any noise that keeps the signs (the dynamics repair it); they hold
-0.325 bit a cell at most. Reading runs the two arithmetic coders backwards. A text fits as long as its cost under the
-language model, in bits, is less than what the frame holds: about 1,260 bits of the 1,331 possible at 64 x 64, 299 of
-333 at 32 x 32.
+0.325 bit a cell at most, 1,331 bits at 64 x 64.
 
-**The frame's half.** Row 0 and column 0 are a fixed fence, every third cell -1, which cuts the torus open. Behind it
-cells are chosen in raster order. What a choice must know of its past is one status for each cell of the row above:
-occupied (-1), dominated (+1, touches a -1 already) or needy (+1, can only be dominated from below). A row can always
-be completed, and the next one too, if no two needy cells are adjacent and none stands above a cell that the fence
-forbids to occupy: such a row can be filled greedily, which leaves no needy cell at all. Within a row, a backward sum
-over the row's completions, with a weight for each status, gives the probability of every choice. To reach the limit
-itself, the weights would have to be the leading eigenvector of a transfer matrix over all rows.
+**Layout.** Sides are multiples of 8, from 16 to 128 cells. The tile in the upper left corner is the header: it names the
+weights and the number of rows of tiles, counted from below, that hold words. The tiles between are meaning, in raster
+order. A writer takes the fewest rows that hold what the decoder charges for the words given the meaning tiles that are
+left, and a checksum; where even all rows are too few it writes the meaning alone. With all rows, there is no meaning,
+and the rest of the header's row holds words too.
 
-**The text's half.** Probabilities of the decoder without context (`Decoder.forward(inputs, None)`), in float64, its
-logits rounded to 1/64 and turned into integer frequencies by an exact table, so that two machines agree on them. A
-16-bit checksum follows the end token, so that a reader knows whether to trust what was read.
+**The words' cells.** Row 0 and column 0 of every tile are a fixed fence (tiles.py), which cuts a band of rows out of the
+torus. Behind it cells are chosen in raster order. What a choice must know of its past is one status for each cell of
+the row above: occupied (-1), dominated (+1, touches a -1 already) or needy (+1, can only be dominated from below). A
+row can always be completed, and the next one too, if no two needy cells are adjacent and none stands above a cell that
+the fence forbids to occupy: such a row can be filled greedily, which leaves no needy cell at all. Within a row, a
+backward sum over the row's completions, with a weight for each status, gives the probability of every choice. To reach
+the limit itself, the weights would have to be the leading eigenvector of a transfer matrix over all rows.
+
+**Their probabilities** come from the decoder without a grid (`WheelerTextAutoencoder.told`), in float64, its logits
+rounded to 1/64 and turned into integer frequencies by an exact table, so that two machines agree on them. A 16-bit
+checksum follows the end token, so that a reader knows whether to trust what was read.
 
 Arithmetic coding: Witten, Neal, Cleary 1987; here with whole integers of thousands of bits instead of a sliding window.
 """
@@ -27,18 +32,18 @@ Arithmetic coding: Witten, Neal, Cleary 1987; here with whole integers of thousa
 import copy
 import decimal
 import hashlib
-import itertools
 import math
 import random
 import zlib
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
 import reedsolo
 import torch
-from einops import rearrange
 
-from models import WheelerTextAutoencoder
+from models import Teller, WheelerTextAutoencoder
+from tiles import TILE, fence_line, join_tiles, split_tiles, tile_codebook, tile_numbers, tile_words
 
 OCCUPIED, DOMINATED, NEEDY = 0, 1, 2                                         # status of a cell when its row is done
 WEIGHTS = {OCCUPIED: 0.85, DOMINATED: 1.0, NEEDY: 0.45}                       # found by search; a flat optimum
@@ -50,20 +55,10 @@ CHECKSUM = 1 << 16
 # ---- the frame's half -----------------------------------------------------------------------------------------------
 
 
-def fence_line(n: int) -> np.ndarray:
-    """(n,) bool: which cells of row 0, or column 0, are -1. Every third, so that each +1 cell of the fence touches a -1
-    of the fence and bars as few cells beside it as can be; the corner is +1, and some gaps are shorter to fit n."""
-    whole, rest = divmod(n - 2, 3)
-    gaps = ([3] * whole, [3] * (whole - 1) + [2, 2], [3] * whole + [2])[rest]
-    return np.isin(np.arange(n), np.cumsum([1, *gaps]))
-
-
 @lru_cache(maxsize=16)
 def _fence(height: int, width: int) -> tuple[list[list[bool]], list[list[bool]], np.ndarray]:
     """(barred, may_need, occupied): cells that a -1 of the fence touches, and cells that may stay needy, as lists of
     rows; the fence's own -1 cells (H, W)."""
-    if height < 4 or width < 4:
-        raise ValueError(f"a frame of {height} x {width} cells cannot hold a text: its sides must be 4 at least")
     occupied = np.zeros((height, width), dtype=bool)
     occupied[0], occupied[:, 0] = fence_line(width), fence_line(height)
     barred = sum(np.roll(occupied, shift, axis) for shift in (1, -1) for axis in (0, 1)) > 0
@@ -150,15 +145,37 @@ class Interval:
         return self.bits - math.log2(self.size) if self.size else math.inf
 
 
+def check_sides(height: int, width: int) -> None:
+    for name, side in (("height", height), ("width", width)):
+        if side % TILE or not 2 * TILE <= side <= 16 * TILE:
+            raise ValueError(f"{name} = {side}: the sides of a frame must be multiples of {TILE} in {2 * TILE} .. "
+                             f"{16 * TILE}")
+
+
 def number_bits(height: int, width: int) -> int:
     """Length of the numbers that stand between text and frame: with room to spare above what a frame holds."""
     return height * width // 2 + 256
 
 
-def frame_from_number(number: int, height: int, width: int) -> tuple[np.ndarray, Interval]:
-    """The frame (H, W) float32 of -1 and +1 that holds a number of `number_bits` bits, and the interval of all numbers
-    with this frame: what they have in common can be read back."""
-    interval = Interval(number_bits(height, width))
+Region = tuple[int, int, int, int]                                            # top, left, height, width, cells
+
+
+def word_regions(height: int, width: int, rows: int) -> list[Region]:
+    """Where the words stand that take `rows` rows of tiles, 0 .. H/8. All sides are multiples of 8."""
+    if rows < height // TILE:
+        return [(height - rows * TILE, 0, rows * TILE, width)] if rows else []
+    return [(TILE, 0, height - TILE, width), (0, TILE, TILE, width - TILE)]
+
+
+def meaning_count(height: int, width: int, rows: int) -> int:
+    """Meaning tiles of a frame whose words take `rows` rows of tiles."""
+    return 0 if rows == height // TILE else (height // TILE - rows) * (width // TILE) - 1
+
+
+def fill_regions(frame: np.ndarray, regions: list[Region], number: int) -> Interval:
+    """Write a number of `number_bits` bits into regions of a frame (H, W), in place. Returns the interval of all numbers
+    that would have filled them so: what they have in common can be read back."""
+    interval = Interval(number_bits(*frame.shape))
     if not 0 <= number < interval.size:
         raise ValueError(f"the number must be in [0, 2^{interval.bits})")
 
@@ -167,84 +184,50 @@ def frame_from_number(number: int, height: int, width: int) -> tuple[np.ndarray,
         interval.narrow(0 if occupy else q, q if occupy else 1 << CELL_BITS, 1 << CELL_BITS)
         return occupy
 
-    return _walk(height, width, choose), interval
+    for top, left, height, width in regions:
+        frame[top : top + height, left : left + width] = _walk(height, width, choose)
+    return interval
 
 
-def number_from_frame(frame: np.ndarray) -> tuple[int, Interval, int]:
-    """(number, interval, contradictions) of a frame (H, W); only signs count, 0 counts as +1.
+def read_regions(frame: np.ndarray, regions: list[Region]) -> tuple[int, Interval, int]:
+    """(number, interval, contradictions) of the regions of a frame (H, W); only signs count, 0 counts as +1.
 
     contradictions: cells that no frame of this code can have. 0 for an intact frame; in a damaged one they are read
     as what they must be, and what was written before the first of them is still right.
     """
-    signs = np.asarray(frame) < 0
-    height, width = signs.shape
-    interval, wrong = Interval(number_bits(height, width)), 0
+    interval, wrong = Interval(number_bits(*frame.shape)), 0
+    for top, left, height, width in regions:
+        signs = np.asarray(frame)[top : top + height, left : left + width] < 0
 
-    def choose(i: int, j: int, q: int) -> bool:
-        occupy = bool(signs[i, j])
-        if q == 0 or q == 1 << CELL_BITS:
-            nonlocal wrong
-            wrong += occupy == (q == 0)
-            return q != 0
-        interval.narrow(0 if occupy else q, q if occupy else 1 << CELL_BITS, 1 << CELL_BITS)
-        return occupy
+        def choose(i: int, j: int, q: int, signs=signs) -> bool:
+            occupy = bool(signs[i, j])
+            if q == 0 or q == 1 << CELL_BITS:
+                nonlocal wrong
+                wrong += occupy == (q == 0)
+                return q != 0
+            interval.narrow(0 if occupy else q, q if occupy else 1 << CELL_BITS, 1 << CELL_BITS)
+            return occupy
 
-    clean = _walk(height, width, choose)
-    wrong += int((signs[0] != (clean[0] < 0)).sum() + (signs[1:, 0] != (clean[1:, 0] < 0)).sum())
+        clean = _walk(height, width, choose)
+        wrong += int((signs[0] != (clean[0] < 0)).sum() + (signs[1:, 0] != (clean[1:, 0] < 0)).sum())
     return interval.low + interval.size // 2, interval, wrong
 
 
-@lru_cache(maxsize=16)
-def frame_bits(height: int, width: int, redundant: bool = False) -> float:
-    """Bits that a frame holds, the mean over 8 random numbers; single frames differ by a few bits. redundant: the most
-    that tiles hold, without any redundancy left."""
+@lru_cache(maxsize=64)
+def frame_bits(height: int, width: int, rows: int | None = None, redundant: bool = False) -> float:
+    """Bits that `rows` rows of tiles hold (None: all), the mean over 8 random numbers; single frames differ by a few
+    bits. redundant: the most that tiles hold, without any redundancy left."""
     if redundant:
         return 8.0 * max(0, tile_count(height, width) - HEADERS - 2)
-    rng = random.Random(0)
+    rng, regions = random.Random(0), word_regions(height, width, height // TILE if rows is None else rows)
     numbers = [rng.getrandbits(number_bits(height, width)) for _ in range(8)]
-    return sum(frame_from_number(number, height, width)[1].spent() for number in numbers) / 8
+    return sum(fill_regions(np.ones((height, width)), regions, number).spent() for number in numbers) / 8
 
 
 # ---- redundant frames -----------------------------------------------------------------------------------------------
 
-TILE, HEADERS = 8, 3                                                          # side of a tile; tiles with the length
-
-
-@lru_cache(maxsize=1)
-def tile_words() -> np.ndarray:
-    """(12847, 64) float32 of -1 and +1: all tiles of 8 x 8 cells, row by row, that stand on the fence and whose other
-    cells are independent of each other and of the fence, and dominated, inside the tile. So any mix of them side by
-    side is perturbation-proof: 13.65 bits a tile, 0.213 a cell. Of all fences this one has the most tiles."""
-    fence = fence_line(TILE)
-    rows = np.array([row for row in itertools.product((False, True), repeat=TILE)
-                     if not row[0] and not any(a and b for a, b in zip(row, row[1:], strict=False))])  # (34, 8)
-    tiles = fence[None, None]                                                 # (n, rows so far, 8)
-    for i in range(1, TILE + 1):
-        row = np.where(np.arange(TILE) == 0, fence[i % TILE], rows) if i < TILE else fence[None]
-        tiles = np.concatenate([np.repeat(tiles, len(row), 0), np.tile(row, (len(tiles), 1))[:, None]], 1)
-        last, above = tiles[:, -1], tiles[:, -2]
-        good = ~(last & (above | np.roll(last, 1, 1))).any(1)
-        if i > 1:                                                             # the row above is complete now
-            touched = last | tiles[:, -3] | np.roll(above, 1, 1) | np.roll(above, -1, 1)
-            good &= (above | touched)[:, 1:].all(1)
-        tiles = tiles[good]
-    return np.where(tiles[:, :TILE], -1, 1).reshape(len(tiles), -1).astype(np.float32)
-
-
-@lru_cache(maxsize=1)
-def tile_codebook() -> np.ndarray:
-    """(256, 64) float32: of the tile words 256 that differ in at least 8 cells, found greedily: a byte a tile."""
-    words = tile_words()
-    chosen, similarity = [0], words @ words[0]                                # the smaller the farther
-    while len(chosen) < 256:
-        chosen.append(int(similarity.argmin()))
-        similarity = np.maximum(similarity, words @ words[chosen[-1]])
-    return words[chosen]
-
-
-def _tiles(frame: np.ndarray) -> np.ndarray:
-    """(H, W) -> (H/8 * W/8, 64), a view or copy."""
-    return rearrange(frame, "(h p) (w q) -> (h w) (p q)", p=TILE, q=TILE)
+HEADERS = 3                                                                   # tiles with the length
+REDUNDANT_MEANING = 7                                                         # meaning tiles, where they can be spared
 
 
 def tile_count(height: int, width: int) -> int:
@@ -260,22 +243,26 @@ def _headers(count: int) -> list[int]:
     return [i * count // HEADERS for i in range(HEADERS)]
 
 
-def frame_from_bytes(payload: bytes, height: int, width: int) -> np.ndarray | None:
-    """A frame of tiles that holds 1 or more bytes, with a checksum of two and all other tiles as Reed-Solomon
-    redundancy; None if the payload is too long: more than H/8 * W/8 - 5 bytes."""
+def frame_from_bytes(payload: bytes, check: bytes, height: int, width: int) -> np.ndarray | None:
+    """A frame of tiles that holds 1 or more bytes, two bytes of a checksum over them and `check`, and all other tiles as
+    Reed-Solomon redundancy; None if the payload is too long: more than H/8 * W/8 - 5 bytes."""
     count = tile_count(height, width)
-    data = payload + zlib.crc32(payload).to_bytes(4, "little")[:2]
+    data = payload + _two_bytes(payload + check)
     spare = count - HEADERS - len(data)
     if spare < 0:
         return None
     word = list(reedsolo.RSCodec(spare, nsize=count - HEADERS).encode(data)) if spare else list(data)
     for place in _headers(count):
         word.insert(place, len(data))
-    return rearrange(tile_codebook()[word], "(h w) (p q) -> (h p) (w q)", h=height // TILE, p=TILE)
+    return join_tiles(tile_words()[tile_codebook()[word]], height, width)
 
 
-def bytes_from_frame(frame: np.ndarray) -> bytes | None:
-    """The payload of a frame of tiles, or None if there is none to be trusted.
+def _two_bytes(data: bytes) -> bytes:
+    return zlib.crc32(data).to_bytes(4, "little")[:2]
+
+
+def bytes_from_frame(frame: np.ndarray, checks: list[bytes]) -> tuple[bytes, bytes] | None:
+    """The payload of a frame of tiles and which of the `checks` it was written with, or None where none is sure.
 
     Each tile is the code word that it correlates with most; cells count by their value, so 0 is an erasure. Tiles whose
     first and second choice are close are given to the Reed-Solomon decoder as erasures, more and more of them until the
@@ -284,11 +271,7 @@ def bytes_from_frame(frame: np.ndarray) -> bytes | None:
         count = tile_count(*frame.shape)
     except ValueError:
         return None
-    tiles, book = _tiles(np.asarray(frame, dtype=np.float32)), tile_codebook()
-    fence = (book == book[0]).all(0)                                          # cells that all code words share
-    if tiles[:, fence].sum(0) @ book[0, fence] < 0.4 * np.abs(tiles[:, fence]).sum():
-        return None                                                           # no tiles here
-    scores = tiles @ book.T                                                   # (tiles, 256)
+    scores = split_tiles(np.asarray(frame, dtype=np.float32)) @ tile_words()[tile_codebook()].T                # (tiles, 256)
     places = _headers(count)
     length = int(scores[places].sum(0).argmax())
     spare = count - HEADERS - length
@@ -303,9 +286,20 @@ def bytes_from_frame(frame: np.ndarray) -> bytes | None:
                 reedsolo.RSCodec(spare, nsize=len(word)).decode(bytes(word), erase_pos=doubtful[:erased])[0])
         except reedsolo.ReedSolomonError:
             continue
-        if zlib.crc32(data[:-2]).to_bytes(4, "little")[:2] == data[-2:]:
-            return data[:-2]
+        for check in checks:
+            if _two_bytes(data[:-2] + check) == data[-2:]:
+                return data[:-2], check
     return None
+
+
+def plausible(frame: np.ndarray) -> np.ndarray:
+    """A copy of a frame (H, W) with 0 in -1 cells that have two or more -1 neighbours. No written frame has such cells;
+    an erased area is full of them once the dynamics have run."""
+    frame = np.array(frame, dtype=np.float32)
+    low = frame < 0
+    near = sum(np.roll(low, shift, axis).astype(np.int8) for shift in (1, -1) for axis in (0, 1))
+    frame[low & (near >= 2)] = 0
+    return frame
 
 
 # ---- the text's half ------------------------------------------------------------------------------------------------
@@ -333,110 +327,294 @@ def _checksum(ids: list[int]) -> int:
     return zlib.crc32(np.array(ids, dtype="<u4").tobytes()) % CHECKSUM
 
 
-class FrameCode:
-    """Writes texts into perturbation-proof frames with a model's decoder as the language model, and reads them.
+@lru_cache(maxsize=1)
+def _header_words() -> np.ndarray:
+    """Numbers of the tile words that a header can be: all but those of redundant frames, so that neither is taken for
+    the other."""
+    return np.setdiff1d(np.arange(len(tile_words())), tile_codebook())
 
-    Holds a float64 copy of the decoder: make a new one after training on. height, width: sides of the frame, default
-    the model's grid_size. Frames written with one model can only be read with the same weights.
+
+LEVELS = 17                                                                   # numbers of rows of words, 0 .. 16
+
+
+@dataclass
+class Written:
+    """A text in a frame. frame (H, W) float32 of -1 and +1; fits: whether the words are in it; rows: rows of tiles that
+    hold words; tiles: numbers of the meaning tiles; charges (T, 3) int64: start, end and total of every token's
+    frequencies, given these tiles; payload: of a redundant frame."""
+
+    frame: np.ndarray
+    fits: bool
+    rows: int
+    tiles: np.ndarray
+    charges: np.ndarray
+    ids: list[int]
+    payload: bytes | None = None
+
+    @property
+    def cost(self) -> float:
+        """Bits of the words and their checksum."""
+        return cost_of(self.charges)
+
+
+@dataclass
+class Reading:
+    """What a frame says. text: the text, or its gist; None where the model has no tokenizer. exact: the words came back
+    whole, says their checksum. meaning_tiles: how many tell the meaning (a part of one is a part); bits: what the words
+    cost, 0 for a gist. ids: token ids, the end token last if it was reached. foreign: other weights wrote the frame."""
+
+    text: str | None
+    exact: bool
+    meaning_tiles: float
+    bits: float
+    ids: list[int] = field(repr=False)
+    foreign: bool = False
+
+
+def cost_of(charges: np.ndarray) -> float:
+    start, end, total = charges.T.astype(np.float64)
+    return float(np.log2(total / (end - start)).sum()) + math.log2(CHECKSUM)
+
+
+class FrameCode:
+    """Writes texts into frames with a model, meaning and words, and reads them.
+
+    Holds a float64 copy of the model: make a new one after training on. height, width: sides of the frame, multiples of
+    8 in 16 .. 128, default the model's grid_size. Frames written with one model can only be read with the same weights.
     """
 
     def __init__(self, model: WheelerTextAutoencoder, height: int | None = None, width: int | None = None):
         self.model, self.config = model, model.config
         self.height, self.width = height or model.config.grid_size, width or model.config.grid_size
-        _fence(self.height, self.width)                                       # bad sides fail here
-        self.decoder = copy.deepcopy(model.decoder).double().eval()
-        self.head = model.encoder.embedding.weight.detach().double()[: model.config.vocab_size]
+        check_sides(self.height, self.width)
+        self.fingerprint = int(model.fingerprint(), 16)
+        tokenizer, model.tokenizer = model.tokenizer, None                    # is not worth copying
+        try:
+            self.exact = copy.deepcopy(model).double().eval()
+        finally:
+            model.tokenizer = tokenizer
+        self.device = model.encoder.embedding.weight.device
+
+    # ---- writing ----
 
     @torch.no_grad()
-    def nested(self, ids: list[int], bits: int | None = None) -> list[Interval]:
+    def meaning_tiles(self, texts: list[list[int]], batch_size: int = 16) -> np.ndarray:
+        """(B, M) int64: the numbers of the meaning tiles of texts, as many as a frame without words has."""
+        most, out = meaning_count(self.height, self.width, 0), []
+        for start in range(0, len(texts), batch_size):
+            ids, mask = self.model._padded(texts[start : start + batch_size])
+            out.append(self.model.meaning.choose(self.model.meanings(ids, mask), most).cpu().numpy())
+        return np.concatenate(out)
+
+    @torch.no_grad()
+    def estimates(self, tiles: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Numbers of meaning tiles -> float64 estimates (B, Dm) of the meanings, and how many tiles each has, (B,)."""
+        counts = torch.tensor([len(row) for row in tiles], device=self.device)
+        numbers = torch.zeros(len(tiles), int(counts.max()), dtype=torch.long, device=self.device)
+        for i, row in enumerate(tiles):
+            numbers[i, : len(row)] = torch.from_numpy(np.asarray(row, dtype=np.int64))
+        present = torch.arange(numbers.shape[1], device=self.device) < counts[:, None]
+        codes = self.exact.meaning.codes()[numbers] * present[..., None]
+        return self.exact.meaning.estimate(codes, counts.double()), counts
+
+    @torch.no_grad()
+    def charges(self, texts: list[list[int]], tiles: list[np.ndarray], batch_size: int = 16) -> list[np.ndarray]:
+        """(T, 3) int64 a text, given the numbers of its meaning tiles: see `Written`."""
+        out: list[np.ndarray] = [np.empty(0)] * len(texts)
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            ids, mask = self.model._padded([texts[i] for i in rows])
+            logits = self.exact.told(ids, mask, *self.estimates([tiles[i] for i in rows]))
+            for i, of_text in zip(rows, logits.cpu().numpy(), strict=True):
+                ends = _cumulative(of_text[: len(texts[i])])                  # (T, V + 1)
+                token = np.array(texts[i])[:, None]
+                out[i] = np.concatenate([np.take_along_axis(ends, token, 1), np.take_along_axis(ends, token + 1, 1),
+                                         ends[:, -1:]], 1)
+        return out
+
+    def nested(self, ids: list[int], charges: np.ndarray) -> list[Interval]:
         """The intervals of a text's beginnings: no token, the first, the first two, ..., all, all and the checksum.
-        `spent()` is their cost in bits. bits: length of the numbers, default `number_bits` of the frame."""
-        inputs = torch.tensor([[self.config.bos_token_id, *ids[:-1]]], device=self.head.device)
-        ends = _cumulative((self.decoder(inputs, None)[0] @ self.head.T).cpu().numpy())        # (T, V + 1)
-        out = [Interval(bits or number_bits(self.height, self.width))]
-        for token, cumulative in zip(ids, ends, strict=True):
-            out.append(out[-1].narrowed(int(cumulative[token]), int(cumulative[token + 1]), int(cumulative[-1])))
+        `spent()` is their cost in bits."""
+        out = [Interval(number_bits(self.height, self.width))]
+        for start, end, total in charges.tolist():
+            out.append(out[-1].narrowed(start, end, total))
         check = _checksum(ids)
         return [*out, out[-1].narrowed(check, check + 1, CHECKSUM)]
 
-    def intervals(self, texts: list[list[int]], bits: int | None = None) -> list[Interval]:
-        """The interval of each text: token ids, the end token last."""
-        return [self.nested(ids, bits)[-1] for ids in texts]
-
-    def write(self, texts: list[list[int]], redundant: bool = False,
-              intervals: list[Interval] | None = None) -> tuple[np.ndarray, list[bool]]:
-        """Token ids of texts, each closed by the end token -> frames (B, H, W) float32 of -1 and +1, and whether each
-        text fits. The frame of one that does not holds its beginning, or, if `redundant`, is blank (+1).
+    def write(self, texts: list[list[int]], redundant: bool = False) -> list[Written]:
+        """Token ids of texts, each closed by the end token -> their frames. A text whose words do not fit gets a frame
+        of its meaning alone, a plain one also if `redundant`.
 
         redundant: frames of tiles, which hold less (a byte for 64 cells) but are read back through flipped signs and
-        erased areas as well, the better the shorter the text. Sides must be multiples of 8. intervals: those of the
-        texts, where they are at hand.
+        erased areas as well, the better the shorter the text.
         """
-        frames, fits = [], []
-        for ids, interval in zip(texts, intervals or self.intervals(texts), strict=True):
-            if redundant:
-                frame = self._tile_frame(interval)
-                frames.append(np.ones((self.height, self.width), np.float32) if frame is None else frame)
-                fits.append(frame is not None)
-                continue
+        tiles = self.meaning_tiles(texts)
+        out = self._write_redundant(texts, tiles) if redundant else self._write_plain(texts, tiles)
+        return [written or self._finish(ids, 0, of_text, np.empty((0, 3), np.int64))
+                for written, ids, of_text in zip(out, texts, tiles, strict=True)]
+
+    def _room(self, rows: int) -> float:
+        """Bits that are safe to want of `rows` rows of tiles; single frames differ by a few bits."""
+        return frame_bits(self.height, self.width, rows) - 4
+
+    def _write_plain(self, texts: list[list[int]], tiles: np.ndarray) -> list[Written | None]:
+        """The frame of each text with the fewest rows of words; None where all rows are too few."""
+        top = self.height // TILE
+        # fails: most rows known to be too few; fits: fewest known to do, 0 if none is known yet.
+        fails, fits, charges, out = [0] * len(texts), [0] * len(texts), {}, [None] * len(texts)
+        usual = [next((r for r in range(1, top) if self._room(r) > 2.5 * len(ids) + 16), top) for ids in texts]
+        while True:
+            wanted = {}
+            for i, ids in enumerate(texts):
+                if out[i] is None and fits[i] and fits[i] - 1 == fails[i]:
+                    out[i] = self._finish(ids, fits[i], tiles[i], charges[i])
+                    if not out[i].fits:                                       # this frame holds less than others do
+                        out[i], fails[i], fits[i] = None, fits[i], 0
+                if out[i] is None and fails[i] < top:
+                    wanted[i] = fits[i] - 1 if fits[i] else max(usual[i], fails[i] + 1)
+            if not wanted:
+                return out
+            given = [tiles[i][: meaning_count(self.height, self.width, rows)] for i, rows in wanted.items()]
+            found = self.charges([texts[i] for i in wanted], given)
+            for (i, rows), of_text in zip(wanted.items(), found, strict=True):
+                if cost_of(of_text) > self._room(rows):
+                    fails[i] = rows
+                    continue
+                fits[i], charges[i] = rows, of_text
+                if 0.85 * cost_of(of_text) > self._room(rows - 1):              # a row of tiles more never saves so much
+                    fails[i] = rows - 1
+
+    def _finish(self, ids: list[int], rows: int, tiles: np.ndarray, charges: np.ndarray) -> Written:
+        """The frame: header, meaning tiles, words in `rows` rows of tiles."""
+        count = self.height * self.width // TILE**2
+        cells = np.ones((count, TILE**2), np.float32)
+        of_weights = len(_header_words()) // LEVELS
+        cells[0] = tile_words()[_header_words()[rows * of_weights + self.fingerprint % of_weights]]
+        tiles = tiles[: meaning_count(self.height, self.width, rows)]
+        cells[1 : 1 + len(tiles)] = tile_words()[tiles]
+        frame, fits = join_tiles(cells, self.height, self.width), False
+        if rows:
+            interval = self.nested(ids, charges)[-1]
             # Any number of the interval will do. One that looks random gives a frame that does too.
             salt = int.from_bytes(hashlib.shake_256(repr(ids).encode()).digest(interval.bits // 8), "little")
             number = interval.low + (interval.size * salt >> interval.bits // 8 * 8)
-            frame, held = frame_from_number(number, self.height, self.width)
-            frames.append(frame)
-            fits.append(interval.size > 0 and interval.low <= held.low
-                        and held.low + held.size <= interval.low + interval.size)
-        return np.stack(frames), fits
+            held = fill_regions(frame, word_regions(self.height, self.width, rows), number)
+            fits = interval.low <= held.low and held.low + held.size <= interval.low + interval.size
+        return Written(frame, fits, rows, tiles, charges, ids)
 
-    def _tile_frame(self, interval: Interval) -> np.ndarray | None:
-        """The tiles of the shortest byte string all of whose continuations lie in the interval."""
-        for length in range(1, interval.bits // 8):
-            unit = 1 << interval.bits - 8 * length
-            start = -(-interval.low // unit)
-            if (start + 1) * unit <= interval.low + interval.size:
-                return frame_from_bytes(start.to_bytes(length, "big"), self.height, self.width)
-        return None
+    def _checks(self) -> dict[bytes, int]:
+        """What the checksum of a redundant frame covers beside its bytes, and the number of meaning tiles that it means:
+        none, or 7 where they leave half of the tiles to redundancy."""
+        weights = self.fingerprint.to_bytes(8, "little")
+        return {weights + bytes([count]): count for count in (REDUNDANT_MEANING, 0)}
 
-    def hold(self, frame: np.ndarray) -> tuple[int, int]:
-        """(number, size of the interval around it) that a frame of either kind holds."""
-        payload = bytes_from_frame(frame)
-        if payload is None:
-            number, interval, _ = number_from_frame(frame)
-            return number, interval.size
-        unit = 1 << number_bits(self.height, self.width) - 8 * len(payload)
-        return int.from_bytes(payload, "big") * unit + unit // 2, unit
+    def _write_redundant(self, texts: list[list[int]], tiles: np.ndarray) -> list[Written | None]:
+        """As `_write_plain`, for redundant frames."""
+        out, count = [None] * len(texts), tile_count(self.height, self.width)
+        book = tile_codebook()
+        similar = tile_words()[tiles[:, :REDUNDANT_MEANING]] @ tile_words()[book].T
+        symbols = similar.argmax(-1)                                          # (B, 7): a byte a tile
+        for check, most in self._checks().items():
+            for i, charges in enumerate(self.charges(texts, list(book[symbols[:, :most]]))):
+                words = _shortest_bytes(self.nested(texts[i], charges)[-1])
+                payload = bytes(symbols[i, :most].tolist()) + words
+                if out[i] is not None or (most and 2 * (len(payload) + 2) > count - HEADERS):
+                    continue
+                frame = frame_from_bytes(payload, check, self.height, self.width)
+                if frame is not None:
+                    out[i] = Written(frame, True, 0, book[symbols[i, :most]], charges, texts[i], payload)
+        return out
+
+    # ---- reading ----
+
+    def look(self, frame: np.ndarray) -> tuple[bool, list[tuple[int, int, np.ndarray]]]:
+        """(foreign, candidates): what a frame (H, W) may hold, each candidate a number, the size of the interval around
+        it, and the numbers of its meaning tiles. foreign: its header names other weights."""
+        cells, top = split_tiles(plausible(frame)), self.height // TILE
+        of_weights = len(_header_words()) // LEVELS
+        number = int(tile_numbers(cells[:1])[0])
+        place = int(np.searchsorted(_header_words(), number))
+        rows, weights = divmod(place, of_weights)
+        header = number >= 0 and _header_words()[min(place, len(_header_words()) - 1)] == number and rows <= top
+        if header and weights != self.fingerprint % of_weights:
+            return True, []
+        if header:
+            return False, [self._plain_candidate(frame, cells, rows)] if rows else []
+        found = bytes_from_frame(plausible(frame), list(self._checks()))
+        if found is not None:
+            most, unit = self._checks()[found[1]], 1 << number_bits(self.height, self.width) - 8 * (
+                len(found[0]) - self._checks()[found[1]])
+            number = int.from_bytes(found[0][most:], "big") * unit + unit // 2
+            return False, [(number, unit, tile_codebook()[list(found[0][:most])])]
+        return False, [self._plain_candidate(frame, cells, rows) for rows in range(1, top + 1)]
+
+    def _plain_candidate(self, frame: np.ndarray, cells: np.ndarray, rows: int) -> tuple[int, int, np.ndarray]:
+        tiles = cells[1 : 1 + meaning_count(self.height, self.width, rows)]
+        numbers = tile_numbers(tiles)
+        for k in np.flatnonzero(numbers < 0):                                 # damaged: the nearest
+            numbers[k] = (tile_words() @ tiles[k]).argmax()
+        number, interval, _ = read_regions(frame, word_regions(self.height, self.width, rows))
+        return number, interval.size, numbers
 
     @torch.no_grad()
-    def read(self, frames: np.ndarray) -> list[tuple[list[int], bool]]:
-        """Frames (B, H, W) -> for each the token ids, end token last, and whether the checksum agrees. A text that runs
-        out of bits or positions is returned as far as it goes, with False."""
-        frames = np.asarray(frames)
+    def read(self, frames: np.ndarray) -> list[Reading]:
+        """Frames (B, H, W) -> what each says: its text, if the checksum agrees with any way to read it, else the gist
+        that its meaning tiles tell."""
+        frames = np.asarray(frames, dtype=np.float32)
         if frames.ndim != 3 or frames.shape[1:] != (self.height, self.width):
             raise ValueError(f"frames have shape {frames.shape}, wanted (B, {self.height}, {self.width})")
-        length, eos, rows = self.config.max_seq_len, self.config.eos_token_id, range(len(frames))
-        held = [self.hold(frame) for frame in frames]
+        if not np.isfinite(frames).all():
+            raise ValueError("frames have NaN or infinite values")
+        looks = [self.look(frame) for frame in frames]
+        every = [(i, candidate) for i, (_, found) in enumerate(looks) for candidate in found]
+        out: list[Reading | None] = [Reading(None, False, 0, 0.0, [], True) if foreign else None for foreign, _ in looks]
+        for start in range(0, len(every), 64):
+            part = every[start : start + 64]
+            for (i, (_, _, tiles)), (ids, exact, bits) in zip(part, self._decode([c for _, c in part]), strict=True):
+                if exact:
+                    out[i] = Reading(self._text(ids), True, len(tiles), bits, ids)
+        lost = [i for i, reading in enumerate(out) if reading is None]
+        for start in range(0, len(lost), 64):
+            part = lost[start : start + 64]
+            for i, reading in zip(part, self._gists(frames[part]), strict=True):
+                out[i] = reading
+        return out
+
+    def _text(self, ids: list[int]) -> str | None:
+        tokenizer = self.model.tokenizer
+        return None if tokenizer is None else tokenizer.decode(ids, skip_special_tokens=True)
+
+    def _decode(self, candidates: list[tuple[int, int, np.ndarray]]) -> list[tuple[list[int], bool, float]]:
+        """For each candidate of `look` token ids, the end token last, whether the checksum agrees, and bits. A text that
+        runs out of bits or positions is returned as far as it goes, with False."""
+        length, eos, rows = self.config.max_seq_len, self.config.eos_token_id, range(len(candidates))
         intervals = [Interval(number_bits(self.height, self.width)) for _ in rows]
         ids: list[list[int]] = [[] for _ in rows]
-        intact, caches = [False] * len(frames), self.decoder.new_caches(len(frames), length)
-        tokens, going = torch.full((len(frames), 1), self.config.bos_token_id, device=self.head.device), set(rows)
+        intact = [False] * len(candidates)
+        teller = Teller(self.exact, *self.estimates([tiles for _, _, tiles in candidates]), length)
+        going = list(rows)
+        tokens = torch.full((len(going), 1), self.config.bos_token_id, device=self.device)
         for t in range(length):
-            hidden = self.decoder.step(tokens, None, caches, t)[:, 0]         # (B, D)
-            ends = _cumulative((hidden @ self.head.T).cpu().numpy())
-            for row in list(going):
-                (number, size), interval = held[row], intervals[row]
-                token = self._next(number, interval, ends[row])
-                if token is None or interval.size < size:      # the frame says no more than this
-                    going.discard(row)
+            ends, left = _cumulative(teller.step(tokens, t).cpu().numpy()), []
+            for place, row in enumerate(going):
+                (number, size, _), interval = candidates[row], intervals[row]
+                token = self._next(number, interval, ends[place])
+                if token is None or interval.size < size:                     # the frame says no more than this
                     continue
                 ids[row].append(token)
-                tokens[row] = token
-                if token == eos:
-                    check = self._next(number, interval, np.arange(CHECKSUM + 1))
-                    intact[row] = check == _checksum(ids[row])
-                    going.discard(row)
-            if not going:
+                if token != eos:
+                    left.append(place)
+                    continue
+                check = self._next(number, interval, np.arange(CHECKSUM + 1))
+                intact[row] = check == _checksum(ids[row])
+            if not left:
                 break
-        return list(zip(ids, intact, strict=True))
+            if len(left) < len(going):
+                teller.keep(left)
+                going = [going[place] for place in left]
+            tokens = torch.tensor([[ids[row][-1]] for row in going], device=self.device)
+        return list(zip(ids, intact, [interval.spent() for interval in intervals], strict=True))
 
     @staticmethod
     def _next(number: int, interval: Interval, cumulative: np.ndarray) -> int | None:
@@ -447,3 +625,41 @@ class FrameCode:
         symbol = int(np.searchsorted(cumulative, ((offset + 1) * total - 1) // interval.size, side="right")) - 1
         interval.narrow(int(cumulative[symbol]), int(cumulative[symbol + 1]), total)
         return symbol
+
+    # ---- the gist ----
+
+    def meaning_cells(self, frame: np.ndarray) -> np.ndarray:
+        """The cells of the meaning tiles of a frame (H, W), damaged or not: (M, 64), 0 where a cell says nothing. Where
+        the header is lost, the rows of tiles count as meaning down to the first of which no tile is whole."""
+        cells, per_row = split_tiles(plausible(frame)), self.width // TILE
+        of_weights, numbers = len(_header_words()) // LEVELS, tile_numbers(cells)
+        place = np.flatnonzero(_header_words() == numbers[0])
+        if len(place):
+            return cells[1 : 1 + meaning_count(self.height, self.width, int(place[0]) // of_weights)]
+        whole = (numbers.reshape(-1, per_row) >= 0).any(1)
+        rows = int(np.argmin(whole)) if not whole.all() else len(whole)
+        return cells[1 : max(1, rows) * per_row]
+
+    def _gists(self, frames: np.ndarray) -> list[Reading]:
+        cells = [self.meaning_cells(frame) for frame in frames]
+        most, out = max(map(len, cells)), []
+        padded = np.zeros((len(cells), max(1, most), TILE**2), np.float32)
+        for i, row in enumerate(cells):
+            padded[i, : len(row)] = row
+        padded = torch.from_numpy(padded).to(self.device)
+        tiles = padded.abs().clamp(max=1).mean(-1).sum(1)                     # (B,)
+        meaning = self.model.meaning
+        estimate = meaning.estimate(meaning.cells_to_codes(padded), tiles)
+        for ids, count in zip(self.model.retell(estimate, tiles), tiles.tolist(), strict=True):
+            out.append(Reading(self._text(ids) if count else "", False, count, 0.0, ids if count else []))
+        return out
+
+
+def _shortest_bytes(interval: Interval) -> bytes:
+    """The shortest byte string all of whose continuations, as numbers, lie in the interval."""
+    for length in range(1, interval.bits // 8):
+        unit = 1 << interval.bits - 8 * length
+        start = -(-interval.low // unit)
+        if (start + 1) * unit <= interval.low + interval.size:
+            return start.to_bytes(length, "big")
+    return bytes(interval.bits // 8)                                          # too long for any frame
