@@ -91,7 +91,7 @@ def blank_prediction(subject: Subject, path: str) -> list[int]:
     """What is read where nothing was written: a grid of zeros, a frame of +1."""
     c = subject.model.config
     if path == "frame":
-        return subject.code.read(np.ones((1, c.grid_size, c.grid_size), np.float32))[0][0]
+        return subject.code.read(np.ones((1, c.grid_size, c.grid_size), np.float32))[0].ids
     grid = torch.zeros(1, c.grid_size, c.grid_size, c.d_model, device=subject.device)
     return closed(subject.model.decode(grid, return_ids=True), c.max_seq_len, c.eos_token_id)[0]
 
@@ -121,7 +121,7 @@ def nearest_by_frames(subject: Subject, texts: Sequence[list[int]], known: Seque
     """For each text the known one whose frame has most cells of the same sign; texts are token ids."""
     from wheeler_memory import _distances, pack
 
-    signs, cues = (pack(subject.code.write(rows)[0]) for rows in (known, texts))
+    signs, cues = (pack(np.stack([one.frame for one in subject.code.write(rows)])) for rows in (known, texts))
     distance = np.empty((len(cues), len(signs)), np.int32)
     _distances(signs, cues, distance)
     return [known[i] for i in distance.argmin(1)]

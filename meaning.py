@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from scipy.linalg import hadamard
 from torch import Tensor, nn
 
-from tiles import TILE, tile_words
+from tiles import tile_words
 
 CODE = 24                                                                     # projections that a tile shows
 SIGNAL = 10.0                                                                 # of them, dimensions' worth that arrive

@@ -157,12 +157,14 @@ def closed(rows: list[list[int]], limit: int, eos: int) -> list[list[int]]:
 def reconstruct_frames(code, texts: Sequence[list[int]], batch_size: int = 64) -> tuple[list[list[int]], list[bool]]:
     """(predictions, fits) of texts written into frames and read from these. Frames with a failing checksum give what
     was read without its end token, which is not the text, whatever it is."""
-    frames, fits = code.write(texts)
+    written = code.write(texts)
+    frames, fits = np.stack([one.frame for one in written]), [one.fits for one in written]
     order, predictions = np.argsort([len(text) for text in texts], kind="stable"), [[]] * len(texts)
     for start in tqdm(range(0, len(order), batch_size), desc="reading the frames", leave=False):
         rows = order[start : start + batch_size]
-        for i, (ids, intact) in zip(rows, code.read(frames[rows]), strict=True):
-            predictions[i] = ids if intact or ids[-1:] != [code.config.eos_token_id] else ids[:-1]
+        for i, reading in zip(rows, code.read(frames[rows]), strict=True):
+            ids = reading.ids
+            predictions[i] = ids if reading.exact or ids[-1:] != [code.config.eos_token_id] else ids[:-1]
     return predictions, fits
 
 
@@ -175,7 +177,8 @@ def teacher_forced(model: WheelerTextAutoencoder, data: TokenDataset, indices: S
     loss = right = count = 0
     for start in range(0, len(indices), batch_size):
         ids, mask = (x.to(device) for x in data.batch(indices[start : start + batch_size]))
-        tiles = torch.full((len(ids),), model.config.meaning_tiles * 5 // 8, device=device) if path == "meaning" else None
+        tiles = torch.full((len(ids),), model.config.meaning_tiles * 5 // 8, device=device)
+        tiles = tiles if path == "meaning" else None
         logits, _ = model(ids, mask, tiles, len(ids) if path == "blank" else 0)
         target = ids[mask]
         loss += F.cross_entropy(logits[mask].float(), target, reduction="sum").item()

@@ -501,8 +501,8 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
         return self.meaning(ids, self.says(ids, mask), states)
 
     def told(self, ids: Tensor, mask: Tensor, estimate: Tensor | None, tiles: Tensor | None) -> Tensor:
-        """Logits (B, T, V) of a decoder that sees no grid, but, if given, an estimate (B, Dm) of the text's meaning that
-        comes from (B,) tiles; see `Meaning.estimate`."""
+        """Logits (B, T, V) of a decoder that sees no grid, but, if given, an estimate (B, Dm) of the text's meaning
+        that comes from (B,) tiles; see `Meaning.estimate`."""
         c, meaning = self.config, self.meaning
         inputs = F.pad(ids[:, :-1], (1, 0), value=c.bos_token_id)
         if estimate is None:
@@ -739,8 +739,8 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
         return code.read(frames.numpy())
 
     def decode_frame(self, frame: Tensor) -> str | list[str]:
-        """Frames (B, H, W) or (H, W) of `encode_frame` -> text, a str for one frame. Where the words are damaged or were
-        not in it, the gist, with a UserWarning. Raises ValueError for a frame of other weights, and as `read_frame`."""
+        """Frames (B, H, W) or (H, W) of `encode_frame` -> text, a str for one frame. Where the words are damaged or
+        were not in it, the gist, with a UserWarning. ValueError for a frame of other weights, and as `read_frame`."""
         if self.tokenizer is None:
             raise ValueError("this model has no tokenizer: use read_frame for token ids")
         texts = [reading.text for reading in self._readings(frame)]

@@ -19,7 +19,7 @@ import torch
 from tqdm import tqdm
 
 from metrics import LENGTHS, Subject, beginnings, closed, collapse, evenly, new_figure, save_figure, score, share
-from wheeler_code import FrameCode, frame_bits, number_from_frame
+from wheeler_code import FrameCode, Written, frame_bits
 from wheeler_cpu import add_noise, frame_image
 
 TICKS = (0, 1, 2, 5, 10, 20, 50, 100, None)                                   # None: to the attractor
@@ -66,8 +66,8 @@ def lengths(subject: Subject, lengths: tuple[int, ...] = LENGTHS, num_samples: i
         for label, texts in sets.items():
             if not texts or (label.startswith("whole") and side < model.config.grid_size):
                 continue
-            intervals = code.intervals(texts)
-            frames, fits = code.write(texts, intervals=intervals)
+            written = code.write(texts)
+            frames, fits = np.stack([one.frame for one in written]), [one.fits for one in written]
             noisy = add_noise(frames, 0.5, rng)
             read, known = {}, {}
             for name, given in (("attractor", collapse(frames)), ("noise 0.5, then attractor", collapse(noisy)),
@@ -78,17 +78,20 @@ def lengths(subject: Subject, lengths: tuple[int, ...] = LENGTHS, num_samples: i
                        (fits[i] or name.startswith("control"))]
                 for start in tqdm(range(0, len(new), batch_size), desc=f"{side} x {side}, {label}", leave=False):
                     rows = new[start : start + batch_size]
-                    known |= zip([keys[i] for i in rows], code.read(given[rows]), strict=True)
-                read[name] = share([known.get(key) == (text, True) for key, text in zip(keys, texts, strict=True)])
-            tokens, costs = np.mean([len(text) for text in texts]), [interval.spent() for interval in intervals]
+                    readings = code.read(given[rows])
+                    known |= {keys[i]: r.ids if r.exact else None for i, r in zip(rows, readings, strict=True)}
+                read[name] = share([known.get(key) == text for key, text in zip(keys, texts, strict=True)])
+            tokens, costs = np.mean([len(text) for text in texts]), [one.cost for one in written if one.fits]
             result[f"{side}/{label}"] = row = {
                 "read": read, "fits": sum(fits) / len(fits), "frame_bits": holds, "tokens": float(tokens),
-                "text_bits": float(np.mean(costs)) if max(costs) < math.inf else None,
+                "text_bits": float(np.mean(costs)) if costs else None,
+                "rows": float(np.mean([one.rows for one in written])),
                 "raw_ids_fit": sum(len(text) * raw + 16 <= holds for text in texts) / len(texts)}
             if label.isdigit():
                 seen = {tuple(training[i][: len(texts[0]) - 1]) for i in range(len(training))}
                 row["lookup"] = share([tuple(text[:-1]) in seen for text in texts])
-            print(f"{side:>3} x {side}, {label} tokens (n = {len(texts)}): {np.mean(costs):.0f} of {holds:.0f} bits, "
+            print(f"{side:>3} x {side}, {label} tokens (n = {len(texts)}): {np.mean(costs or [0]):.0f} of {holds:.0f} "
+                  f"bits, "
                   f"{row['fits']:.1%} fit, as raw token ids {row['raw_ids_fit']:.1%}; exact match " + ", ".join(
                       f"{name} {r['exact_match']:.1%} ({r['interval'][0]:.1%} - {r['interval'][1]:.1%})"
                       for name, r in read.items()) + (
@@ -133,23 +136,26 @@ def read_damaged_grids(subject: Subject, texts: list[list[int]], kind: str, stre
     return out
 
 
-def spot_check(code: FrameCode, frames: np.ndarray, texts: list[list[int]], hits: list[bool], most: int = 8) -> None:
-    """RuntimeError where reading the first frames for real, checksum included, does not give what the hits say."""
-    read = [ids == text and intact for (ids, intact), text in zip(code.read(frames[:most]), texts[:most], strict=True)]
-    if read != hits[:most]:
-        raise RuntimeError(f"the short cut disagrees with reading: {read} {hits[:most]}")
+def recovered(code: FrameCode, written: list[Written], frames: np.ndarray) -> tuple[list[bool], list[float]]:
+    """Of each frame whether the text written beside it is still in it, and the bits that are: `FrameCode.recovers`.
+    RuntimeError where reading some frames for real, checksum included, does not give what that short cut says."""
+    hits, bits = zip(*(code.recovers(one, frame) for one, frame in zip(written, frames, strict=True)), strict=True)
+    read = [r.exact and r.ids == one.ids for r, one in zip(code.read(frames[:4]), written, strict=False)]
+    if read != list(hits[:4]):
+        raise RuntimeError(f"the short cut disagrees with reading: {read} {hits[:4]}")
+    return list(hits), list(bits)
 
 
 def disturb(subject: Subject, num_samples: int = 500, length: int = 64, grid_samples: int = 64, seed: int = 0,
             output_dir: str = "assets") -> dict:
     """Frames under damage, with and without the dynamics afterwards. A text is recovered if the number that the frame
     holds lies in the text's interval: that is what `FrameCode.read` decodes, checked here on a few without the short
-    cut. Retained bits: what the language model charges for the longest right beginning. Grids of the first grid_samples
-    texts are decoded, free-running. control: the share of latents that read as the text before theirs."""
+    cut. Retained bits: what the decoder charges for the longest right beginning. Grids of the first grid_samples texts
+    are decoded, free-running. control: the share of frames that read as the text before theirs."""
     code, result, rng = subject.code, {}, np.random.default_rng(seed)
     texts = subject.beginnings(length, num_samples)
-    written = {"": code.write(texts), "redundant, ": code.write(texts, redundant=True)}
-    nested = [code.nested(ids) for ids in texts]
+    written = {name: code.write(texts, redundant) for name, redundant in (("", False), ("redundant, ", True))}
+    frames_of = {name: np.stack([one.frame for one in every]) for name, every in written.items()}
     some, length = texts[:grid_samples], len(texts[0])
     figure = new_figure(15, 3.6)
     axes = figure.subplots(1, 4, sharey=True)
@@ -159,16 +165,13 @@ def disturb(subject: Subject, num_samples: int = 500, length: int = 64, grid_sam
         curves = {redundancy + when: [] for redundancy in written for when in whens}
         curves |= {"grid, read at once": []} if some else {}
         for (strength, damage), (_, other) in zip(tqdm(strengths, desc=kind, leave=False), others[kind], strict=True):
-            damaged = [(frames, damage(frames, strength)) for frames, _ in written.values()]
-            versions = [(frames, given) for frames, hurt in damaged for given in (hurt, collapse(hurt))]
-            for name, (frames, given) in zip(curves, versions, strict=False):
-                numbers = [code.hold(frame)[0] for frame in given]
-                hits = [number in intervals[-1] for number, intervals in zip(numbers, nested, strict=True)]
-                bits = [max(i.spent() for i in intervals[:-1] if number in i)
-                        for number, intervals in zip(numbers, nested, strict=True)]
-                spot_check(code, given, texts, hits)
-                before = nested[-1:] + nested[:-1]
-                control = np.mean([number in i[-1] for number, i in zip(numbers, before, strict=True)])
+            damaged = [(every, damage(frames_of[name], strength)) for name, every in written.items()]
+            versions = [(every, given) for every, hurt in damaged for given in (hurt, collapse(hurt))]
+            for name, (every, given) in zip(curves, versions, strict=False):
+                frames = np.stack([one.frame for one in every])
+                hits, bits = recovered(code, every, given)
+                control = np.mean([code.recovers(one, frame)[0] for one, frame in
+                                   zip(every[:16], np.roll(given, 1, 0)[:16], strict=True)])
                 row = share(hits) | {"retained_bits": float(np.mean(bits)), "control": float(control),
                                      "cells_wrong": float(np.mean((given < 0) != (frames < 0)))}
                 result[f"{kind} {strength}, {name}"] = row
@@ -196,29 +199,28 @@ def disturb(subject: Subject, num_samples: int = 500, length: int = 64, grid_sam
     axes[0].set_ylabel(f"exact match, {length} tokens")
     axes[0].legend(fontsize=8)
     save_figure(figure, output_dir, "survive_disturb")
-    bits = float(np.mean([intervals[-1].spent() for intervals in nested]))
-    fits = {name + "frame": sum(fits) / len(fits) for name, (_, fits) in written.items()}
+    bits = float(np.mean([one.cost for one in written[""]]))
+    fits = {name + "frame": float(np.mean([one.fits for one in every])) for name, every in written.items()}
     print(f"texts cost {bits:.0f} bits; share that fits: {fits}; control, the text before: "
           f"{max(row['control'] for row in result.values()):.1%} at most")
-    return result | {"fits": fits, "text_bits": bits if bits < math.inf else None}
+    return result | {"fits": fits, "text_bits": bits}
 
 
 def ticks(subject: Subject, num_samples: int = 500, length: int = 64, seed: int = 0,
           output_dir: str = "assets") -> dict:
-    """Exact match against the number of ticks, of frames and of the same with noise. As in `disturb`: the number lies
-    in the text's interval, checked against `FrameCode.read` on a few. distance: of a cell from what was written, mean.
+    """Exact match against the number of ticks, of frames and of the same with noise. Recovered as in
+    `disturb`. distance: of a cell from what was written, mean.
     """
     texts, result, code = subject.beginnings(length, num_samples), {}, subject.code
-    last = code.intervals(texts)
-    frames, _ = code.write(texts, intervals=last)
+    written = code.write(texts)
+    frames = np.stack([one.frame for one in written])
     starts = {"frame": frames, "noise 0.9": add_noise(frames, 0.9, np.random.default_rng(seed))}
     names = ["attractor" if count is None else f"{count} ticks" for count in TICKS]
     for count, name in zip(TICKS, names, strict=True):
         for kind, start in starts.items():
             after = collapse(start, count)
-            inside = [number_from_frame(frame)[0] in i for frame, i in zip(after, last, strict=True)]
-            spot_check(code, after, texts, inside)
-            result[f"{kind}, {name}"] = share(inside) | {"distance": float(np.abs(after - frames).mean())}
+            result[f"{kind}, {name}"] = share(recovered(code, written, after)[0]) | {
+                "distance": float(np.abs(after - frames).mean())}
         rows = {kind: result[f"{kind}, {name}"] for kind in starts}
         print(f"{name}: " + "; ".join(
             f"{kind} {r['exact_match']:.1%} exact ({r['interval'][0]:.1%} - {r['interval'][1]:.1%}), cells "
@@ -242,7 +244,7 @@ def ticks(subject: Subject, num_samples: int = 500, length: int = 64, seed: int 
 def picture(subject: Subject, length: int = 64, seed: int = 0, output_dir: str = "assets") -> dict:
     """Three unseen texts as pictures: the frame, the same with noise, its attractor, and the text read from that."""
     code, texts, rng = subject.code, subject.beginnings(length, 3), np.random.default_rng(seed)
-    frames, _ = code.write(texts)
+    frames = np.stack([one.frame for one in code.write(texts)])
     noisy = add_noise(frames, 0.9, rng)
     after = collapse(noisy)
     read = code.read(after)
@@ -256,11 +258,11 @@ def picture(subject: Subject, length: int = 64, seed: int = 0, output_dir: str =
             if row == 0:
                 axis.set_title(title, fontsize=11)
             if column in (0, 4):
-                axis.text(0.5, 0.5, say(text if column == 0 else read[row][0]), ha="center", va="center", fontsize=8)
+                axis.text(0.5, 0.5, say(text if column == 0 else read[row].ids), ha="center", va="center", fontsize=8)
             else:
                 picture = (frames, noisy, after)[column - 1][row]
                 axis.imshow(frame_image(picture, scale=1).convert("RGB"), interpolation="nearest")
     save_figure(figure, output_dir, "survive_picture", dpi=90)
-    same = [intact and ids == text for (ids, intact), text in zip(read, texts, strict=True)]
+    same = [reading.exact and reading.ids == text for reading, text in zip(read, texts, strict=True)]
     print(f"read back word for word: {same}")
     return {"same": same}
