@@ -1,6 +1,6 @@
 """Texts through a trained model: read back from grid, frame and attractor, with pictures of each.
 
-    python sample.py "Once upon a time there was a little rabbit."      # and samples/1.png, samples/1-frame.png ...
+    python sample.py "Once upon a time there was a little rabbit."      # and samples/1.png, samples/1-frame.png
     python sample.py --from samples/1-frame.png                         # the text that a picture holds
     python sample.py "The cat sat on the mat." --noise 1.2 --ticks 10 --redundant
     python sample.py "The cat sat on the mat." --subtract "The cat" --add "The dog"
@@ -8,13 +8,14 @@
     python sample.py --file stories.txt --json                          # many texts, one JSON object a line
     echo "The cat sat on the mat." | python sample.py -
 
-"grid" is read from the (H, W, D) grid, "frame" from the learned picture of it, "attractor" from the code frame of
-`encode_frame` after noise and collapse. Pictures of text N: N.png shows learned frame, code frame, the same with noise,
-and what the dynamics made of it; N-learned.png and N-frame.png are the first two, a pixel a cell, and `--from` reads
-them back, also saved as grey, RGB or JPEG, or enlarged by a whole factor. Files and standard input hold texts separated
-by blank lines; .jsonl files an object a line with a field "text".
+"grid" is read from the (H, W, D) grid, "frame" from the frame of `encode_frame`, "attractor" from what noise and the
+dynamics made of that. Each is "exact", the very characters that went in (and a frame's checksum agrees), or "DIFFERS",
+or a "gist": what the meaning tiles tell where the words did not fit or were lost. Pictures of text N: N.png shows the
+frame, the same with noise, and collapsed; N-frame.png is the frame, a pixel a cell. `--from` reads it back, also saved
+as grey, RGB or JPEG, or enlarged by a whole factor. Files and standard input hold texts separated by blank lines; .jsonl
+files an object a line with a field "text".
 
-Exits with 1 where a picture is damaged and its text not to be trusted, with 2 where the input is bad.
+Exits with 1 where a picture gives no more than a gist, with 2 where the input is bad.
 """
 
 import argparse
@@ -22,6 +23,7 @@ import json
 import math
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,7 +34,8 @@ from PIL import Image, PngImagePlugin
 from checkpoint import find_checkpoint
 from data import read_local, split_texts
 from models import WheelerTextAutoencoder
-from wheeler_code import FrameCode, fence_line, frame_bits
+from tiles import fence_line
+from wheeler_code import FrameCode, check_sides, cost_of, frame_bits
 from wheeler_cpu import Parser, WheelerMemoryCPU, add_noise, frame_image
 
 INPUT_BYTES, PICTURE_FACTOR = 1 << 24, 32                                     # largest text file; pixels a cell
@@ -57,49 +60,41 @@ def tokens(model: WheelerTextAutoencoder, text: str) -> tuple[list[int], bool]:
 def reconstruct(model: WheelerTextAutoencoder, code: FrameCode | None, texts: list[str], noise: float = 0.5,
                 ticks: int | None = None, redundant: bool = False, seed: int = 0, first: int = 0) -> list[dict]:
     """What comes back of each text: a dict with the entries that `--json` prints, and "frames", a list of frames (H, W)
-    in [-1, 1]: learned, then, where the text fits, code, with noise, collapsed. code: None where the model's frames
-    are too small for any text. first: number of the first text; noise depends on it and on the seed."""
-    eos, limit = model.config.eos_token_id, model.config.max_seq_len
+    in [-1, 1]: as written, with noise, collapsed. "exact": from frame and attractor came the characters that went in,
+    and their checksums agree. "bits": cost of the words; "frame_bits": what a frame holds. code: None where the model's
+    sides give no frame: then only the grid is read. first: number of the first text; noise depends on it and the
+    seed."""
     rows, cut = zip(*(tokens(model, text) for text in texts), strict=True)
-    ids = torch.full((len(rows), max(map(len, rows))), model.config.pad_token_id)
-    for i, row in enumerate(rows):
-        ids[i, : len(row)] = torch.tensor(row)
-    mask = torch.arange(ids.shape[1]) < torch.tensor([len(row) for row in rows])[:, None]
-    grids = model.encode(ids, mask)
-    learned = model.get_grid_as_image(grids)
-    results = [{"text": text, "tokens": len(row), "cut": c, "frames": [frame.numpy()]}
-               for text, row, c, frame in zip(texts, rows, cut, learned, strict=True)]
-
-    def add(name: str, result: dict, got: list[int], want: list[int]) -> None:
-        got = [*got, eos] if len(got) < limit and got[-1:] != [eos] else got
-        result[name] = model.tokenizer.decode(got, skip_special_tokens=True)
-        result[f"{name}_exact"] = got == want
-
-    for name, grid in (("grid", grids), ("frame", model.set_grid_from_image(learned))):
-        for result, got, want in zip(results, model.decode(grid, return_ids=True), rows, strict=True):
-            add(name, result, got, want)
+    grids = model.encode(*model._padded(list(rows)))
+    results = [{"text": text, "tokens": len(row), "cut": c, "grid": back, "grid_exact": back == text, "exact": False,
+                "frames": []} for text, row, c, back in zip(texts, rows, cut, listed(model.decode(grids)), strict=True)]
     if code is None:
         return results
-    frames, fits = code.write(list(rows), redundant)
-    whole = [interval.spent() for interval in code.intervals(list(rows), bits=1 << 16)]
-    for result, cost, fit in zip(results, whole, fits, strict=True):
-        result |= {"bits": round(cost, 1), "frame_bits": round(frame_bits(code.height, code.width, redundant), 1),
-                   "fits": fit}
-    fitting = [i for i, fit in enumerate(fits) if fit]
-    if fitting:
-        noisy = np.stack([add_noise(frames[i], noise, np.random.default_rng([seed, first + i])) for i in fitting])
-        run = WheelerMemoryCPU(code.width, code.height).run_dynamics(noisy, **({} if ticks is None else
-                                                                              {"max_ticks": ticks}))
-        for i, before, after, (got, intact) in zip(fitting, noisy, run, code.read(run.final_frame), strict=True):
-            add("attractor", results[i], got, rows[i])
-            results[i]["attractor_exact"] &= intact                           # not without what nobody could check
-            results[i] |= {"intact": intact, "ticks": after.ticks, "state": after.state}
-            results[i]["frames"] += [frames[i], before, after.final_frame]
+    written = code.write(list(rows), redundant)
+    holds = frame_bits(code.height, code.width, redundant=redundant)
+    frames = np.stack([one.frame for one in written])
+    noisy = np.stack([add_noise(f, noise, np.random.default_rng([seed, i])) for i, f in enumerate(frames, first)])
+    most = {} if ticks is None else {"max_ticks": ticks}
+    run = WheelerMemoryCPU(code.width, code.height).run_dynamics(noisy, **most)
+    read = code.read(np.concatenate([frames, run.final_frame]))
+    for i, (result, one, after) in enumerate(zip(results, written, run, strict=True)):
+        for name, reading in (("frame", read[i]), ("attractor", read[len(frames) + i])):
+            result |= {name: reading.text or "", f"{name}_exact": reading.exact and reading.text == result["text"],
+                       f"{name}_gist": not reading.exact and bool(reading.text)}
+        cost = one.cost if one.fits else cost_of(code.charges([rows[i]], [one.tiles[:0]])[0])
+        result |= {"exact": result["frame_exact"] and result["attractor_exact"], "fits": one.fits,
+                   "bits": round(cost, 1), "frame_bits": round(holds, 1), "meaning_tiles": len(one.tiles),
+                   "ticks": after.ticks, "state": after.state, "frames": [frames[i], noisy[i], after.final_frame]}
     return results
 
 
+def listed(texts: str | list[str]) -> list[str]:
+    """`decode` gives a str for one text."""
+    return [texts] if isinstance(texts, str) else texts
+
+
 def frame_code(model: WheelerTextAutoencoder) -> FrameCode | None:
-    """None where the model's frames are too small and hold no text."""
+    """None where the model's sides give no frame."""
     try:
         return FrameCode(model)
     except ValueError:
@@ -109,10 +104,10 @@ def frame_code(model: WheelerTextAutoencoder) -> FrameCode | None:
 # ---- pictures -------------------------------------------------------------------------------------------------------
 
 
-def write_picture(frame: np.ndarray, path: Path, kind: str, fingerprint: str) -> None:
-    """A frame (H, W) as PNG, a pixel a cell, which names its kind ("code", "learned") and the weights behind it."""
+def write_picture(frame: np.ndarray, path: Path, fingerprint: str) -> None:
+    """A frame (H, W) as PNG, a pixel a cell, which notes the weights behind it."""
     info = PngImagePlugin.PngInfo()
-    info.add_text("wheeler", f"{kind} {fingerprint}")
+    info.add_text("wheeler", fingerprint)
     frame_image(frame, scale=1).save(path, pnginfo=info)
 
 
@@ -121,9 +116,9 @@ def side_by_side(frames: list[np.ndarray], scale: int = 4) -> Image.Image:
     return frame_image(np.concatenate([part for frame in frames for part in (frame, gap)][:-1], axis=1), scale)
 
 
-def read_picture(path: str, side: int) -> tuple[np.ndarray, str, str]:
-    """The frame (side, side) float32 in [-1, 1] that a picture shows, and what `write_picture` noted in it, kind and
-    fingerprint ("" where that was lost). Colours of `frame_image` or greys; enlarged by a whole factor up to 32."""
+def read_picture(path: str, side: int) -> tuple[np.ndarray, str]:
+    """The frame (side, side) float32 in [-1, 1] that a picture shows, and the fingerprint that `write_picture` noted in
+    it ("" where that was lost). Colours of `frame_image` or greys; enlarged by a whole factor up to 32."""
     if not os.path.isfile(path):
         raise ValueError(f"--from {path}: no such file")
     try:
@@ -131,7 +126,7 @@ def read_picture(path: str, side: int) -> tuple[np.ndarray, str, str]:
             if image.width != image.height or image.width % side or not 1 <= image.width // side <= PICTURE_FACTOR:
                 raise ValueError(f"--from {path}: it has {image.width} x {image.height} pixels; a frame of this model "
                                  f"has {side} x {side}, or a whole multiple, up to {PICTURE_FACTOR} times as many")
-            noted = (str(image.info.get("wheeler", "")).split() + ["", ""])[:2]
+            noted = (str(image.info.get("wheeler", "")).split() or [""])[-1]   # earlier versions named a kind first
             if image.mode.startswith("I"):                                    # 16 bits; convert would clip them
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
             pixels = np.asarray(image.convert("RGB"), dtype=np.float32)
@@ -143,65 +138,60 @@ def read_picture(path: str, side: int) -> tuple[np.ndarray, str, str]:
     inner = slice(factor // 4, factor - factor // 4)                          # the edges of a cell may be blurred
     cells = cells[:, inner, :, inner].mean((1, 3))                            # (side, side, 3)
     if np.ptp(cells, axis=2).mean() < 8:
-        return (cells.mean(2) / 127.5 - 1).clip(-1, 1), *noted
+        return (cells.mean(2) / 127.5 - 1).clip(-1, 1), noted
     values = np.linspace(-1, 1, 255, dtype=np.float32)
     colours = np.asarray(frame_image(values[None], scale=1).convert("RGB"), dtype=np.float32)[0]              # (255, 3)
     distance = np.linalg.norm(cells.reshape(-1, 1, 3) - colours, axis=2)     # (cells, 255)
     if distance.min(1).mean() > 30:
         raise ValueError(f"--from {path}: its colours are not those of a frame (enlarge frames without smoothing)")
-    return values[distance.argmin(1)].reshape(side, side), *noted
+    return values[distance.argmin(1)].reshape(side, side), noted
 
 
-def text_of_picture(model: WheelerTextAutoencoder, code: FrameCode | None, path: str) -> dict:
-    """The text of a code frame or a learned frame: {"file", "kind", "text", "intact"}. A code frame has a checksum; a
-    learned frame is right where its text gives the same frame again. ValueError where there is no text in it."""
-    frame, kind, weights = read_picture(path, model.config.grid_size)
+def text_of_picture(model: WheelerTextAutoencoder, code: FrameCode, path: str) -> dict:
+    """What the frame in a picture says: {"file", "text", "exact", "gist", "meaning_tiles", "bits"}. exact: the checksum
+    agrees; else the text is a gist, or "" where not even that is left. ValueError where there is no frame in it, or one
+    of other weights."""
+    frame, weights = read_picture(path, code.height)
     mine = model.fingerprint()
     if weights and weights != mine:
         raise ValueError(f"--from {path}: written with the weights {weights}, this checkpoint has {mine}; only the "
                          "weights that wrote a frame can read it (--checkpoint)")
+    nothing = f"--from {path}: there is no frame in it that this checkpoint can read"
+    if np.ptp(np.sign(frame)) == 0:
+        raise ValueError(nothing)
+    (reading,) = code.read(frame[None])
+    if reading.foreign:
+        raise ValueError(f"--from {path}: its header names other weights than this checkpoint has, {mine}; only the "
+                         "weights that wrote a frame can read it (--checkpoint)")
+    # Where the checksum fails and there is no note: the first row and column of every frame are its fence.
     edge = np.stack([frame[0], frame[:, 0]]) * np.where(fence_line(len(frame)), -1, 1)
     known = edge[np.abs(edge) > 0.25]                                         # erased cells say nothing
-    # Without a note: the first row and column of every code frame are its fence, or its checksum agrees all the same.
-    fenced = kind == "code" or known.size > len(frame) // 2 and (known > 0).mean() > 0.8
-    if code is not None and kind != "learned":
-        (ids, intact), = code.read(frame[None])
-        if intact or fenced:
-            return {"file": path, "kind": "code", "text": model.tokenizer.decode(ids, skip_special_tokens=True),
-                    "intact": intact}
-    text = model.decode(model.set_grid_from_image(torch.from_numpy(frame)))
-    again = model.get_grid_as_image(model.encode(torch.tensor([tokens(model, text)[0]])))[0].numpy()
-    same = ((again < 0) == (frame < 0)).mean()
-    if kind != "learned" and same < 0.9:
-        raise ValueError(f"--from {path}: there is no frame in it that this checkpoint can read")
-    return {"file": path, "kind": "learned", "text": text, "intact": bool(same > 0.98)}
+    if not (reading.exact or weights or (known.size > len(frame) // 2 and (known > 0).mean() > 0.8)):
+        raise ValueError(nothing)
+    return {"file": path, "text": reading.text or "", "exact": reading.exact,
+            "gist": not reading.exact and bool(reading.text), "meaning_tiles": round(reading.meaning_tiles, 1),
+            "bits": round(reading.bits, 1)}
 
 
-# ---- grid arithmetic ------------------------------------------------------------------------------------------------
+# ---- between texts ---------------------------------------------------------------------------------------------------
 
 
-@torch.no_grad()
-def interpolate(model: WheelerTextAutoencoder, a: str, b: str, steps: int) -> tuple[list[dict], list[np.ndarray]]:
-    """Texts and learned frames of `steps` points on the straight line from the grid of a to the grid of b. No text gets
-    more tokens than the longer of the two: a mixture has no clear end."""
-    rows = [tokens(model, text)[0] for text in (a, b)]
-    first, last = (model.encode(torch.tensor([row]))[0] for row in rows)      # (H, W, D) each
-    shares = torch.linspace(0, 1, steps)
-    grids = torch.lerp(first, last, shares.view(-1, 1, 1, 1))                 # (steps, H, W, D)
-    texts = model.decode(grids, return_ids=True, max_length=max(map(len, rows)))
-    points = [{"share": round(float(share), 4), "text": model.tokenizer.decode(ids, skip_special_tokens=True)}
-              for share, ids in zip(shares, texts, strict=True)]
-    return points, list(model.get_grid_as_image(grids).numpy())
+def frames_of(model: WheelerTextAutoencoder, texts: list[str]) -> list[np.ndarray]:
+    """The frames of texts; none where the model's sides give no frame."""
+    try:
+        check_sides(model.config.grid_size, model.config.grid_size)
+    except ValueError:
+        return []
+    return list(model.encode_frame(texts).numpy())
 
 
 @torch.no_grad()
-def arithmetic(model: WheelerTextAutoencoder, text: str, plus: list[str], minus: list[str]) -> tuple[dict, list]:
-    """The text and learned frame of grid(text) + grids of `plus` - grids of `minus`, with the operands' frames."""
-    grids = torch.cat([model.encode(torch.tensor([tokens(model, t)[0]])) for t in (text, *plus, *minus)])
+def arithmetic(model: WheelerTextAutoencoder, text: str, plus: list[str], minus: list[str]) -> dict:
+    """The text of grid(text) + grids of `plus` - grids of `minus`."""
+    grids = model.encode(*model._padded([tokens(model, t)[0] for t in (text, *plus, *minus)]))
     signs = torch.tensor([1.0] * (1 + len(plus)) + [-1.0] * len(minus))
     total = torch.einsum("b,bhwd->hwd", signs, grids)[None]
-    return ({"text": text, "add": plus, "subtract": minus, "result": model.decode(total)},
-            list(model.get_grid_as_image(torch.cat([grids, total])).numpy()))
+    return {"text": text, "add": plus, "subtract": minus, "result": model.decode(total)}
 
 
 # ---- command line ---------------------------------------------------------------------------------------------------
@@ -247,23 +237,24 @@ def gather(args: argparse.Namespace) -> list[str]:
 
 def report(result: dict, pictures: list[str]) -> Iterator[str]:
     """The lines that a person sees of one result of `reconstruct`."""
-    verdict = lambda name: "exact " if result[f"{name}_exact"] else "DIFFERS"
     yield f"text               {plain(result['text'])[:2000]}"
     if result["cut"]:
         yield f"                   too long: cut to {result['tokens']} tokens, the end token counted"
-    yield f"grid       {verdict('grid'):<7} {plain(result['grid'])}"
-    yield f"frame      {verdict('frame'):<7} {plain(result['frame'])}"
-    if "attractor" in result:
-        ended = "stopped" if result["state"] == "CHAOTIC" else result["state"]
-        damaged = "" if result["intact"] else "; its checksum fails: do not trust the text"
-        yield f"attractor  {verdict('attractor'):<7} {plain(result['attractor'])}"
-        yield (f"           {result['tokens']} tokens, {result['bits']:.0f} of about {result['frame_bits']:.0f} bits, "
-               f"{ended} at tick {result['ticks']}{damaged}")
-    elif "bits" in result:
-        yield (f"attractor          does not fit: {result['tokens']} tokens cost {result['bits']:.0f} bits under this "
-               f"model, a frame holds about {result['frame_bits']:.0f}")
+    for name in ("grid", "frame", "attractor"):
+        if name in result:
+            verdict = "exact" if result[f"{name}_exact"] else "gist" if result.get(f"{name}_gist") else "DIFFERS"
+            yield f"{name:<10} {verdict:<7} {plain(result[name])}".rstrip()
+    if "frame" not in result:
+        yield "frame              none: the sides of this model's grid give no frame"
+    elif not result["fits"]:
+        yield (f"           does not fit: {result['tokens']} tokens cost {result['bits']:.0f} bits, a frame holds "
+               f"about {result['frame_bits']:.0f}; {result['meaning_tiles']} meaning tiles tell its gist")
     else:
-        yield "attractor          frames of this model are too small for a text"
+        ended = "stopped" if result["state"] == "CHAOTIC" else result["state"]
+        lost = result["attractor_gist"] or result["text"] and not result["attractor"]
+        yield (f"           {result['tokens']} tokens, {result['bits']:.0f} of about {result['frame_bits']:.0f} bits, "
+               f"{result['meaning_tiles']} meaning tiles, {ended} at tick {result['ticks']}"
+               + "; its checksum fails, the words are lost" * bool(lost))
     if pictures:
         yield f"           {' '.join(pictures)}"
 
@@ -273,8 +264,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("texts", nargs="*", help="texts; - reads standard input")
     parser.add_argument("--file", nargs="+", default=[], help=".txt or .jsonl files of texts")
     parser.add_argument("--from", dest="pictures", nargs="+", default=[], metavar="PNG", help="pictures to read")
-    parser.add_argument("--interpolate", nargs=2, metavar=("A", "B"), help="texts on the line between two grids")
-    parser.add_argument("--steps", type=int, default=9, help="points on that line")
+    parser.add_argument("--interpolate", nargs=2, metavar=("A", "B"), help="texts between two, by their meaning")
+    parser.add_argument("--steps", type=int, default=9, help="texts in all, A and B counted")
     parser.add_argument("--add", action="append", default=[], metavar="TEXT", help="grid to add to that of the text")
     parser.add_argument("--subtract", action="append", default=[], metavar="TEXT", help="grid to subtract")
     parser.add_argument("--noise", type=float, default=0.5, help="amplitude of uniform noise; below 1 it keeps signs")
@@ -287,7 +278,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output_dir", default="samples", help="folder for the pictures; '' writes none")
     args = parser.parse_args(argv)
     try:
-        return run(args)
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: print(f"sample.py: {message}", file=sys.stderr)
+            return run(args)
     except KeyboardInterrupt:
         print("sample.py: stopped", file=sys.stderr)
         return 130
@@ -329,29 +322,34 @@ def run(args: argparse.Namespace) -> int:
     say = lambda row: print(json.dumps(row, ensure_ascii=False) if args.json else row, flush=True)
 
     def picture(frames: list[np.ndarray], name: str) -> list[str]:
-        if folder:
-            side_by_side(frames).save(folder / name)
-        return [str(folder / name)] if folder else []
+        if not folder or not frames:
+            return []
+        side_by_side(frames).save(folder / name)
+        return [str(folder / name)]
 
     if args.pictures:
-        code, damaged = frame_code(model), False
+        code, lost = FrameCode(model), False
         for path in args.pictures:
             result = text_of_picture(model, code, path)
             say(result if args.json else plain(result["text"]))
-            if not result["intact"]:
-                damaged = True
-                why = "its checksum fails" if result["kind"] == "code" else "its text has another frame"
-                print(f"sample.py: {path} is damaged, {why}: do not trust the text", file=sys.stderr)
-        return int(damaged)
+            if not result["exact"]:
+                lost = True
+                what = "a gist, no more" if result["gist"] else "nothing can be read"
+                print(f"sample.py: {path}: {what}: its words are damaged, or did not fit", file=sys.stderr)
+        return int(lost)
     if args.interpolate:
-        rows, frames = interpolate(model, *args.interpolate, args.steps)
-        for row in rows:
-            say(row if args.json else f"{row['share']:.2f}  {plain(row['text'])}")
-        saved = picture(frames, "interpolation.png")
+        if not model.config.meaning_tiles:
+            raise ValueError("--interpolate goes through meaning tiles, and frames of this model have none")
+        told = model.interpolate(*args.interpolate, args.steps)
+        for i, text in enumerate(told):
+            share = round(i / (args.steps - 1), 4)
+            say({"share": share, "text": text} if args.json else f"{share:.2f}  {plain(text)}")
+        saved = picture(frames_of(model, told) if folder else [], "interpolation.png")
     elif change:
-        row, frames = arithmetic(model, texts[0], args.add, args.subtract)
-        say(row if args.json else plain(row["result"]))
-        saved = picture(frames, "arithmetic.png")
+        result = arithmetic(model, texts[0], args.add, args.subtract)
+        say(result if args.json else plain(result["result"]))
+        shown = [texts[0], *args.add, *args.subtract, result["result"]]
+        saved = picture(frames_of(model, shown) if folder else [], "arithmetic.png")
     else:
         code, fingerprint = frame_code(model), model.fingerprint()
         for start in range(0, len(texts), BATCH):
@@ -360,9 +358,9 @@ def run(args: argparse.Namespace) -> int:
             for number, result in enumerate(batch, start + 1):
                 frames = result.pop("frames")
                 saved = picture(frames, f"{number}.png")
-                for kind, frame in zip(("learned", "code") if folder else (), frames, strict=False):
-                    saved.append(str(folder / f"{number}-{'frame' if kind == 'code' else kind}.png"))
-                    write_picture(frame, saved[-1], kind, fingerprint)
+                if saved:
+                    saved.append(str(folder / f"{number}-frame.png"))
+                    write_picture(frames[0], saved[-1], fingerprint)
                 if args.json:
                     say({"checkpoint": str(find_checkpoint(args.checkpoint)), **result, "pictures": saved})
                 else:

@@ -1,4 +1,4 @@
-"""Tiles of 8 x 8 cells from which frames are made: any mix of them is a fixed point that no sign-keeping noise destroys.
+"""Tiles of 8 x 8 cells from which frames are made: any mix of them is a fixed point that no sign-keeping noise breaks.
 
 All tiles share one fence, their row 0 and column 0, where every third cell is -1. What else a frame holds (the bands of
 the arithmetic code in wheeler_code.py) stands on the same fence, so that nothing has a seam. numpy only.

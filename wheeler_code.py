@@ -11,12 +11,12 @@ are the fixed points that come back whole from any noise that keeps the signs (t
 **Layout.** Sides are multiples of 8, from 16 to 128 cells. The tile in the upper left corner is the header: it names
 the weights and the number of rows of tiles, counted from below, that hold words. The tiles between are meaning, in
 raster order. A writer takes the fewest rows that hold what the decoder charges for the words given the meaning tiles
-that are left, and a checksum; where even all rows are too few it writes the meaning alone. With all rows, there is no
-meaning, and the rest of the header's row holds words too.
+that are left, and a checksum; where even all rows are too few it writes the meaning alone. With all rows there is no
+meaning and no header either: a frame without one is read as words alone.
 
 **The words' cells.** Row 0 and column 0 of every tile are a fixed fence (tiles.py), which cuts a band of rows out of
-the torus. Behind it cells are chosen in raster order. What a choice must know of its past is one status for each cell of
-the row above: occupied (-1), dominated (+1, touches a -1 already) or needy (+1, can only be dominated from below). A
+the torus. Behind it cells are chosen in raster order. What a choice must know of its past is one status for each cell
+of the row above: occupied (-1), dominated (+1, touches a -1 already) or needy (+1, can only be dominated from below). A
 row can always be completed, and the next one too, if no two needy cells are adjacent and none stands above a cell that
 the fence forbids to occupy: such a row can be filled greedily, which leaves no needy cell at all. Within a row, a
 backward sum over the row's completions, with a weight for each status, gives the probability of every choice. To reach
@@ -161,10 +161,8 @@ Region = tuple[int, int, int, int]                                            # 
 
 
 def word_regions(height: int, width: int, rows: int) -> list[Region]:
-    """Where the words stand that take `rows` rows of tiles, 0 .. H/8. All sides are multiples of 8."""
-    if rows < height // TILE:
-        return [(height - rows * TILE, 0, rows * TILE, width)] if rows else []
-    return [(TILE, 0, height - TILE, width), (0, TILE, TILE, width - TILE)]
+    """Where the words stand that take `rows` rows of tiles, 0 .. H/8: one band or none."""
+    return [(height - rows * TILE, 0, rows * TILE, width)] if rows else []
 
 
 def meaning_count(height: int, width: int, rows: int) -> int:
@@ -334,7 +332,7 @@ def _header_words() -> np.ndarray:
     return np.setdiff1d(np.arange(len(tile_words())), tile_codebook())
 
 
-LEVELS = 17                                                                   # numbers of rows of words, 0 .. 16
+WEIGHTS_TOLD = 740                                                            # fingerprints: 12,591 words, 17 rows
 
 
 @dataclass
@@ -489,18 +487,21 @@ class FrameCode:
         """The frame: header, meaning tiles, words in `rows` rows of tiles."""
         count = self.height * self.width // TILE**2
         cells = np.ones((count, TILE**2), np.float32)
-        of_weights = len(_header_words()) // LEVELS
-        cells[0] = tile_words()[_header_words()[rows * of_weights + self.fingerprint % of_weights]]
+        if rows < self.height // TILE:
+            cells[0] = tile_words()[_header_words()[rows * WEIGHTS_TOLD + self.fingerprint % WEIGHTS_TOLD]]
         tiles = tiles[: meaning_count(self.height, self.width, rows)]
         cells[1 : 1 + len(tiles)] = tile_words()[tiles]
         frame, fits = join_tiles(cells, self.height, self.width), False
-        if rows:
+        for attempt in range(8 if rows else 0):
             interval = self.nested(ids, charges)[-1]
             # Any number of the interval will do. One that looks random gives a frame that does too.
-            salt = int.from_bytes(hashlib.shake_256(repr(ids).encode()).digest(interval.bits // 8), "little")
+            random_bytes = hashlib.shake_256(repr((ids, attempt)).encode()).digest(interval.bits // 8)
+            salt = int.from_bytes(random_bytes, "little")
             number = interval.low + (interval.size * salt >> interval.bits // 8 * 8)
             held = fill_regions(frame, word_regions(self.height, self.width, rows), number)
             fits = interval.low <= held.low and held.low + held.size <= interval.low + interval.size
+            if rows < self.height // TILE or self._header(tile_numbers(split_tiles(frame)[0])) is None:
+                break                                                         # words may not look like a header
         return Written(frame, fits, rows, tiles, charges, ids)
 
     def _checks(self) -> dict[bytes, int]:
@@ -532,14 +533,11 @@ class FrameCode:
         """(foreign, candidates): what a frame (H, W) may hold, each candidate a number, the size of the interval around
         it, and the numbers of its meaning tiles. foreign: its header names other weights."""
         cells, top = split_tiles(plausible(frame)), self.height // TILE
-        of_weights = len(_header_words()) // LEVELS
-        number = int(tile_numbers(cells[:1])[0])
-        place = int(np.searchsorted(_header_words(), number))
-        rows, weights = divmod(place, of_weights)
-        header = number >= 0 and _header_words()[min(place, len(_header_words()) - 1)] == number and rows <= top
-        if header and weights != self.fingerprint % of_weights:
-            return True, []
-        if header:
+        header = self._header(tile_numbers(cells[0]))
+        if header is not None:
+            rows, weights = header
+            if weights != self.fingerprint % WEIGHTS_TOLD:
+                return True, []
             return False, [self._plain_candidate(frame, cells, rows)] if rows else []
         found = bytes_from_frame(plausible(frame), list(self._checks()))
         if found is not None:
@@ -548,6 +546,13 @@ class FrameCode:
             number = int.from_bytes(found[0][most:], "big") * unit + unit // 2
             return False, [(number, unit, tile_codebook()[list(found[0][:most])])]
         return False, [self._plain_candidate(frame, cells, rows) for rows in range(1, top + 1)]
+
+    def _header(self, number: int) -> tuple[int, int] | None:
+        """(rows of words, weights) that a tile word says as a header; None where it is none."""
+        place = int(np.searchsorted(_header_words(), number))
+        rows, weights = divmod(place, WEIGHTS_TOLD)
+        header = place < len(_header_words()) and _header_words()[place] == number and rows < self.height // TILE
+        return (rows, weights) if header else None
 
     def _plain_candidate(self, frame: np.ndarray, cells: np.ndarray, rows: int) -> tuple[int, int, np.ndarray]:
         tiles = cells[1 : 1 + meaning_count(self.height, self.width, rows)]
@@ -642,10 +647,10 @@ class FrameCode:
         """The cells of the meaning tiles of a frame (H, W), damaged or not: (M, 64), 0 where a cell says nothing. Where
         the header is lost, the rows of tiles count as meaning down to the first of which no tile is whole."""
         cells, per_row = split_tiles(plausible(frame)), self.width // TILE
-        of_weights, numbers = len(_header_words()) // LEVELS, tile_numbers(cells)
-        place = np.flatnonzero(_header_words() == numbers[0])
-        if len(place):
-            return cells[1 : 1 + meaning_count(self.height, self.width, int(place[0]) // of_weights)]
+        numbers = tile_numbers(cells)
+        header = self._header(numbers[0])
+        if header is not None:
+            return cells[1 : 1 + meaning_count(self.height, self.width, header[0])]
         whole = (numbers.reshape(-1, per_row) >= 0).any(1)
         rows = int(np.argmin(whole)) if not whole.all() else len(whole)
         return cells[1 : max(1, rows) * per_row]
