@@ -40,6 +40,9 @@ def build_parser(description: str | None = None) -> argparse.ArgumentParser:
     group.add_argument("--dropout", type=float, default=c.dropout, help="probability, 0 = off")
     group.add_argument("--aligned_start", action=argparse.BooleanOptionalAction, default=c.aligned_start,
                        help="start as an identity from token to patch to token; off: the usual random start")
+    group.add_argument("--teacher", default=None,
+                       help="folder or hub name of a sentence encoder whose embeddings start the vectors of tokens in "
+                            "the meaning, as all-MiniLM-L6-v2; default: random vectors")
     group.add_argument("--vocab_size", type=int, default=c.vocab_size, help="size of a tokenizer trained here")
     group.add_argument("--tokenizer", default=None, help="folder or hub name; default: train one on the data")
     add_data_flags(parser)
@@ -120,6 +123,9 @@ def check_flags(args: argparse.Namespace) -> None:
     WheelerConfig(**{name: getattr(args, name) for name in MODEL_FLAGS})      # says what is wrong before data is read
     if args.fp16 and args.bf16:
         raise UsageError("--fp16 and --bf16 exclude each other")
+    if args.teacher and (args.streaming or not trained_here or not args.aligned_start):
+        raise UsageError(f"--teacher {args.teacher} sets the start of a new model: it does not go with --resume, "
+                         "--init_from, --tokenizer, --no-aligned_start and --streaming")
     if args.streaming and args.max_steps < 0:
         raise UsageError("--streaming needs --max_steps: how many texts there are is known only at their end")
     if args.streaming and args.num_workers:

@@ -12,8 +12,8 @@
 dynamics made of that. Each is "exact", the very characters that went in (and a frame's checksum agrees), or "DIFFERS",
 or a "gist": what the meaning tiles tell where the words did not fit or were lost. Pictures of text N: N.png shows the
 frame, the same with noise, and collapsed; N-frame.png is the frame, a pixel a cell. `--from` reads it back, also saved
-as grey, RGB or JPEG, or enlarged by a whole factor. Files and standard input hold texts separated by blank lines; .jsonl
-files an object a line with a field "text".
+as grey, RGB or JPEG, or enlarged by a whole factor. Files and standard input hold texts separated by blank lines;
+.jsonl files an object a line with a field "text".
 
 Exits with 1 where a picture gives no more than a gist, with 2 where the input is bad.
 """
@@ -35,7 +35,7 @@ from checkpoint import find_checkpoint
 from data import read_local, split_texts
 from models import WheelerTextAutoencoder
 from tiles import fence_line
-from wheeler_code import FrameCode, check_sides, cost_of, frame_bits
+from wheeler_code import FrameCode, cost_of, frame_bits
 from wheeler_cpu import Parser, WheelerMemoryCPU, add_noise, frame_image
 
 INPUT_BYTES, PICTURE_FACTOR = 1 << 24, 32                                     # largest text file; pixels a cell
@@ -138,7 +138,8 @@ def read_picture(path: str, side: int) -> tuple[np.ndarray, str]:
     inner = slice(factor // 4, factor - factor // 4)                          # the edges of a cell may be blurred
     cells = cells[:, inner, :, inner].mean((1, 3))                            # (side, side, 3)
     if np.ptp(cells, axis=2).mean() < 8:
-        return (cells.mean(2) / 127.5 - 1).clip(-1, 1), noted
+        grey = ((cells.mean(2) - 127.5) / 99).clip(-1, 1)                     # the colours of frames become 28 and 244
+        return np.where(np.abs(grey) < 0.01, 0, grey), noted                  # 127 and 128 are neither dark nor light
     values = np.linspace(-1, 1, 255, dtype=np.float32)
     colours = np.asarray(frame_image(values[None], scale=1).convert("RGB"), dtype=np.float32)[0]              # (255, 3)
     distance = np.linalg.norm(cells.reshape(-1, 1, 3) - colours, axis=2)     # (cells, 255)
@@ -177,12 +178,9 @@ def text_of_picture(model: WheelerTextAutoencoder, code: FrameCode, path: str) -
 
 
 def frames_of(model: WheelerTextAutoencoder, texts: list[str]) -> list[np.ndarray]:
-    """The frames of texts; none where the model's sides give no frame."""
-    try:
-        check_sides(model.config.grid_size, model.config.grid_size)
-    except ValueError:
-        return []
-    return list(model.encode_frame(texts).numpy())
+    """The frames of texts, of the gist alone where the words do not fit; none where the model's sides give no frame."""
+    code = frame_code(model)
+    return [] if code is None else [one.frame for one in code.write([tokens(model, text)[0] for text in texts])]
 
 
 @torch.no_grad()

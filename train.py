@@ -199,6 +199,10 @@ def train(args: argparse.Namespace, checkpoint: dict | None, ranks: Ranks, lock:
             vocab_size=size, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id, **{name: getattr(args, name) for name in MODEL_FLAGS}), tokenizer)
         start_meaning(model, data)
+        if args.teacher:
+            from teacher import teach_meaning  # needed once, by few
+
+            teach_meaning(model, data, train_texts, args.teacher)
     model.to(device).train()
     model.encoder.grad_checkpointing = model.decoder.grad_checkpointing = args.grad_checkpointing
     if args.batch_size == "auto":

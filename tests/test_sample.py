@@ -1,16 +1,19 @@
 """sample.py from the command line, pictures that are mailed and damaged, and the model that comes with the project."""
 
+import dataclasses
 import json
+import warnings
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from safetensors import safe_open
+from tokenizers import normalizers
 
 import sample
 from checkpoint import SHIPPED, find_checkpoint
-from models import WheelerTextAutoencoder
+from models import WheelerConfig, WheelerTextAutoencoder
 
 TEXT = "Tom had a red ball."
 
@@ -40,18 +43,25 @@ def run(small_model, tmp_path, monkeypatch, capsys):
 # ---- one text, many texts -------------------------------------------------------------------------------------------
 
 
-def test_a_text_comes_back_and_its_pictures_hold_it(run, tmp_path, small_model):
+def test_a_text_comes_back_and_its_picture_holds_it(run, tmp_path, small_model):
     code, lines, error = run(TEXT, "--noise", "0.9")
     assert code == 0 and error == ""
     assert [line.split()[:2] for line in lines[1:4]] == [[name, "exact"] for name in ("grid", "frame", "attractor")]
     assert all(line.endswith(TEXT) for line in lines[:4]) and "CONVERGED" in lines[4]
-    assert Image.open("samples/1.png").size == (4 * (4 * 64 + 6), 4 * 64)
-    for name, kind in (("samples/1-frame.png", "code"), ("samples/1-learned.png", "learned")):
-        assert Image.open(name).size == (64, 64) and TEXT.encode() not in (tmp_path / name).read_bytes()
-        code, lines, error = run("--from", name, "--json")
-        assert code == 0 and json.loads(lines[0]) == {"file": name, "kind": kind, "text": TEXT, "intact": True}
-    frame = np.asarray(Image.open("samples/1-frame.png").convert("L"))
-    assert ((frame < 128) == (small_model.encode_frame(TEXT)[0].numpy() < 0)).all()
+    assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == ["1-frame.png", "1.png"]
+    written, picture = small_model.encode_frame(TEXT)[0].numpy() < 0, Image.open("samples/1-frame.png")
+    assert picture.size == (64, 64) and picture.info["wheeler"] == small_model.fingerprint()
+    assert TEXT.encode() not in (tmp_path / "samples/1-frame.png").read_bytes()
+    assert ((np.asarray(picture.convert("L")) < 128) == written).all()
+    strip = Image.open("samples/1.png")
+    assert strip.size == (4 * (3 * 64 + 4), 4 * 64)
+    levels = np.asarray(strip.convert("L"))[::4, ::4]
+    first, noisy, last = (levels[:, at : at + 64] for at in (0, 66, 132))
+    assert ((first < 128) == written).all() and ((last < 128) == written).all() and len(np.unique(noisy)) > 20
+    code, lines, error = run("--from", "samples/1-frame.png", "--json")
+    row = json.loads(lines[0])
+    assert (code, error) == (0, "") and row.pop("bits") == pytest.approx(101, abs=20)
+    assert row == {"file": "samples/1-frame.png", "text": TEXT, "exact": True, "gist": False, "meaning_tiles": 55}
 
 
 def test_json_of_many_texts_and_of_standard_input(run, tmp_path):
@@ -63,8 +73,9 @@ def test_json_of_many_texts_and_of_standard_input(run, tmp_path):
     assert [r["text"] for r in rows] == ["Hi", "From a pipe.", "One cat.", "A dog\nand a fox.", "Tom ran."]
     for row in rows:
         assert row["grid"] == row["frame"] == row["attractor"] == row["text"]
-        assert row["grid_exact"] and row["frame_exact"] and row["attractor_exact"] and row["intact"] and row["fits"]
-        assert 0 < row["bits"] < row["frame_bits"] == pytest.approx(1260, abs=2) and row["pictures"] == []
+        assert row["grid_exact"] and row["frame_exact"] and row["attractor_exact"] and row["exact"] and row["fits"]
+        assert not row["frame_gist"] and not row["attractor_gist"] and 32 < row["meaning_tiles"] < 63
+        assert 0 < row["bits"] < row["frame_bits"] == pytest.approx(1256, abs=6) and row["pictures"] == []
     assert not (tmp_path / "samples").exists()
     code, lines, error = run("--file", "a.txt", "--max_texts", "1")
     assert code == 0 and "2 texts, the first 1" in error and lines[0].endswith("One cat.") and len(lines) == 6
@@ -77,8 +88,12 @@ def test_noise_ticks_and_redundant_change_what_is_read(run):
         rows[flags] = json.loads(lines[0])
         assert code == 0
     assert rows[()]["attractor_exact"] and not rows["--noise", "1.3"]["attractor_exact"]
-    assert not rows["--noise", "1.3"]["intact"] and rows["--noise", "1.3", "--redundant"]["attractor_exact"]
-    assert rows["--noise", "1.3", "--redundant"]["frame_bits"] == 472
+    lost = rows["--noise", "1.3"]
+    assert lost["frame_exact"] and not lost["exact"] and lost["attractor_gist"] and lost["attractor"] != "Hi Tom"
+    assert rows["--noise", "1.3", "--redundant"]["exact"] and rows["--noise", "1.3", "--redundant"]["frame_bits"] == 472
+    _, lines, _ = run("Hi Tom", "--noise", "1.3")
+    assert lines[2].split()[:2] == ["frame", "exact"] and lines[3].split()[:2] == ["attractor", "gist"]
+    assert lines[4].endswith("its checksum fails, the words are lost")
     assert rows["--ticks", "2"]["ticks"] == 2 and rows["--ticks", "2"]["attractor_exact"] and rows[()]["ticks"] > 10
 
 
@@ -89,32 +104,103 @@ def test_results_do_not_depend_on_the_batch(run, tmp_path, monkeypatch):
     assert run("--file", "a.txt", "--json", "--noise", "1.1")[1] == together
 
 
-def test_what_does_not_fit_says_how_much_it_is_and_still_reads_the_grid(run, small_model):
+def test_what_does_not_fit_says_how_much_it_is_and_shows_its_gist(run, small_model):
     text = "Zoë 日本 "
     while len(small_model.tokenizer(text + "x").input_ids) < 62:
         text += chr(ord("a") + len(text) % 26)
-    code, lines, _ = run(text, "--redundant")
-    assert code == 0 and lines[1].startswith("grid       exact")
-    assert lines[3].startswith("attractor          does not fit: 6") and "a frame holds about 472" in lines[3]
-    bits = float(lines[3].split("cost ")[1].split()[0])
-    with pytest.raises(ValueError, match=f"costs {bits:.0f} bits"):
-        small_model.encode_frame(text, redundant=True)
-    assert not run(text, "--redundant")[1][-1].endswith("frame.png")
+    code, lines, error = run(text, "--redundant")
+    assert (code, error) == (0, "") and lines[1].startswith("grid       exact") and len(lines) == 6
+    gist = small_model.read_frame(small_model.encode_frame(text))[0]          # a plain frame holds the words
+    assert gist.exact and gist.text == text
+    with pytest.warns(UserWarning, match="costs .* bits .* holds about 472: the frame holds its gist") as caught:
+        gist = small_model.read_frame(small_model.encode_frame(text, redundant=True))[0]
+    assert not gist.exact and gist.text != text
+    for line, name in zip(lines[2:4], ("frame", "attractor"), strict=True):
+        assert line == f"{name:<10} gist    {sample.plain(gist.text)}"
+    bits = float(str(caught[0].message).split("costs ")[1].split()[0])
+    assert 600 < bits < 800 and lines[4].strip() == (
+        f"does not fit: 61 tokens cost {bits:.0f} bits, a frame holds about 472; 63 meaning tiles tell its gist")
+    row = json.loads(run(text, "--redundant", "--json")[1][0])
+    assert row["grid_exact"] and not row["fits"] and not row["exact"] and row["frame_gist"] and row["attractor_gist"]
+    assert not row["frame_exact"] and not row["attractor_exact"] and row["frame"] == row["attractor"] == gist.text
+    assert row["bits"] == pytest.approx(bits, abs=0.5) and row["frame_bits"] == 472 and row["meaning_tiles"] == 63
+    code, lines, error = run("--from", "samples/1-frame.png")
+    assert (code, lines) == (1, [sample.plain(gist.text)])
+    assert error == ("sample.py: samples/1-frame.png: a gist, no more: its words are damaged, or did not fit\n")
+    row = json.loads(run("--from", "samples/1-frame.png", "--json")[1][0])
+    assert not row["exact"] and row["gist"] and row["bits"] == 0 and row["meaning_tiles"] == 63
+
+
+def test_a_text_that_is_cut_is_not_exact(run):
     code, lines, _ = run("a dog " * 10**5, "--json")
     row = json.loads(lines[0])
-    assert code == 0 and row["cut"] and row["tokens"] == 64 and row["grid_exact"] and "a dog a dog" in row["grid"]
+    assert code == 0 and row["cut"] and row["tokens"] == 64 and "a dog a dog" in row["grid"]
+    assert row["fits"] and row["frame"] == row["attractor"] == row["grid"] and not row["frame_gist"]
+    assert not (row["grid_exact"] or row["frame_exact"] or row["attractor_exact"] or row["exact"])
+    _, lines, _ = run("a dog " * 10**5)
+    assert lines[1].strip() == "too long: cut to 64 tokens, the end token counted" and "DIFFERS" in lines[3]
 
 
-def test_interpolation_and_arithmetic(run):
-    code, lines, _ = run("--interpolate", "Tom ran home.", "The fox was sad.", "--steps", "5", "--json")
+def test_interpolation_and_arithmetic(run, small_model):
+    ends = "Tom ran home.", "The fox was sad."
+    code, lines, error = run("--interpolate", *ends, "--steps", "5", "--json")
     rows = [json.loads(line) for line in lines]
-    assert code == 0 and [row["share"] for row in rows] == [0, 0.25, 0.5, 0.75, 1]
-    assert rows[0]["text"] == "Tom ran home." and rows[-1]["text"] == "The fox was sad."
-    assert Image.open("samples/interpolation.png").size == (4 * (5 * 66 - 2), 256)
+    assert (code, error) == (0, "") and [row["share"] for row in rows] == [0, 0.25, 0.5, 0.75, 1]
+    told = [row["text"] for row in rows]
+    assert told[0] == ends[0] and told[-1] == ends[1] and told == small_model.interpolate(*ends, 5)
+    picture = Image.open("samples/interpolation.png")
+    assert picture.size == (4 * (5 * 66 - 2), 256)
+    levels = np.asarray(picture.convert("L"))[::4, ::4]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")                                       # its gists are long nonsense
+        frames = small_model.encode_frame(told).numpy()
+    for i, frame in enumerate(frames):
+        assert ((levels[:, 66 * i : 66 * i + 64] < 128) == (frame < 0)).all()
+    code, lines, _ = run("--interpolate", *ends, "--steps", "2")
+    assert code == 0 and lines[:2] == [f"0.00  {ends[0]}", f"1.00  {ends[1]}"]
     code, lines, _ = run("The cat ran home.", "--subtract", "The cat", "--add", "The dog")
     assert code == 0 and lines[0] == "The dog ran home."
+    levels = np.asarray(Image.open("samples/arithmetic.png").convert("L"))[::4, ::4]
+    assert levels.shape == (64, 4 * 66 - 2)
+    assert ((levels[:, -64:] < 128) == (small_model.encode_frame("The dog ran home.")[0].numpy() < 0)).all()
     code, lines, _ = run("The cat ran home.", "--add", "Tom", "--subtract", "Tom", "--json")
     assert json.loads(lines[0])["result"] == "The cat ran home."
+
+
+def test_what_is_not_used_is_not_made(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("wheeler_code.FrameCode.__init__", None)              # calling it fails
+    code, lines, error = run("The cat ran home.", "--subtract", "The cat", "--add", "The dog", "--output_dir", "")
+    assert (code, lines, error) == (0, ["The dog ran home."], "")
+    code, lines, error = run("--interpolate", "Tom ran.", "Tom sat.", "--steps", "2", "--output_dir", "")
+    assert (code, lines, error) == (0, ["0.00  Tom ran.", "1.00  Tom sat."], "") and not (tmp_path / "samples").exists()
+    with pytest.raises(TypeError):
+        run("Tom ran.")
+
+
+def test_a_warning_is_one_line(run):
+    code, lines, error = run("--interpolate", "a dog " * 99, "Tom", "--steps", "2", "--output_dir", "")
+    assert code == 0 and error == (
+        "sample.py: 1 of 2 texts are longer than max_seq_len = 64 tokens (end token counted) and were cut\n")
+
+
+def test_a_grid_of_sides_that_give_no_frame(run, small_model, tmp_path, monkeypatch):
+    config = dataclasses.replace(small_model.config, grid_size=20, max_seq_len=16, patch_size=5)
+    torch.save(WheelerTextAutoencoder(config, small_model.tokenizer).to_checkpoint(), "tiny.pt")
+    code, lines, error = run("Tom ran.", "--checkpoint", "tiny.pt")
+    assert (code, error) == (0, "") and lines[1:] == [
+        "grid       exact   Tom ran.", "frame              none: the sides of this model's grid give no frame"]
+    row = json.loads(run("Tom ran.", "--checkpoint", "tiny.pt", "--json")[1][0])
+    assert row["grid_exact"] and not row["exact"] and "frame" not in row and row["pictures"] == []
+    code, lines, _ = run("Tom ran.", "--subtract", "Tom", "--add", "Tom", "--checkpoint", "tiny.pt")
+    assert (code, lines) == (0, ["Tom ran."]) and not list((tmp_path / "samples").iterdir())
+    code, lines, _ = run("--interpolate", "Tom", "Tim", "--steps", "2", "--checkpoint", "tiny.pt")
+    assert (code, lines) == (0, ["0.00  Tom", "1.00  Tim"]) and not list((tmp_path / "samples").iterdir())
+    Image.new("L", (20, 20)).save("20.png")
+    code, lines, error = run("--from", "20.png", "--checkpoint", "tiny.pt")
+    assert (code, lines) == (2, []) and "sides of a frame must be" in error and error.count("\n") == 1
+    monkeypatch.setattr(WheelerConfig, "meaning_tiles", 0)
+    code, lines, error = run("--interpolate", "Tom", "Tim")
+    assert (code, lines) == (2, []) and "frames of this model have none" in error and error.count("\n") == 1
 
 
 # ---- pictures -------------------------------------------------------------------------------------------------------
@@ -138,19 +224,31 @@ def test_a_picture_survives_the_mail(run, picture, name, change):
     assert run("--from", name) == (0, [TEXT], "")
 
 
-def test_a_learned_frame_without_its_note_is_read_too(run, picture):
-    Image.open("samples/1-learned.png").convert("RGB").save("plain.png")
-    code, lines, _ = run("--from", "plain.png", "--json")
-    assert code == 0 and json.loads(lines[0]) == {"file": "plain.png", "kind": "learned", "text": TEXT, "intact": True}
-
-
-def test_a_damaged_picture_is_read_as_far_as_it_goes(run, picture):
+@pytest.mark.parametrize("note", [True, False])
+def test_a_damaged_picture_gives_its_gist(run, picture, small_model, note):
     pixels = np.asarray(picture.convert("L")).copy()
-    pixels[1:12, 1:] = 128
-    Image.fromarray(pixels).save("damaged.png")
+    assert small_model.read_frame(small_model.encode_frame(TEXT))[0].meaning_tiles == 55
+    pixels[56:] = 127                                                         # the row of tiles with the words
+    info = PngImagePlugin.PngInfo()
+    info.add_text("wheeler", picture.info["wheeler"])
+    Image.fromarray(pixels).save("damaged.png", pnginfo=info if note else None)
+    code, lines, error = run("--from", "damaged.png", "--json")
+    row, frame = json.loads(lines[0]), small_model.encode_frame(TEXT)
+    frame[:, 56:] = 0
+    gist = small_model.read_frame(frame)[0].text
+    assert code == 1 and gist != TEXT
+    assert row == {"file": "damaged.png", "text": gist, "exact": False, "gist": True, "meaning_tiles": 55, "bits": 0}
     code, lines, error = run("--from", "damaged.png")
-    assert code == 1 and len(lines) == 1 and lines[0] != TEXT
-    assert error == "sample.py: damaged.png is damaged, its checksum fails: do not trust the text\n"
+    assert (code, lines) == (1, [sample.plain(gist)])
+    assert error == "sample.py: damaged.png: a gist, no more: its words are damaged, or did not fit\n"
+
+
+def test_a_picture_of_which_nothing_is_left(run, picture):
+    pixels = np.asarray(picture.convert("L")).copy()
+    pixels[:, 1:] = 128
+    Image.fromarray(pixels).save("damaged.png")
+    code, lines, error = run("--from", "damaged.png", "samples/1-frame.png")
+    assert (code, lines) == (1, ["", TEXT]) and error.startswith("sample.py: damaged.png: nothing can be read: ")
 
 
 def test_a_redundant_picture_without_its_top_is_read(run):
@@ -178,10 +276,23 @@ def test_pictures_of_something_else_are_refused(run, tmp_path, picture, small_mo
         code, lines, error = run("--from", name)
         assert (code, lines) == (2, []) and error.startswith(f"sample.py: --from {name}: ") and message in error
         assert error.count("\n") == 1
-    other = WheelerTextAutoencoder(small_model.config, small_model.tokenizer)
+
+
+def test_pictures_of_other_weights_are_refused_by_their_note_and_by_their_header(run, picture, small_model):
+    other = WheelerTextAutoencoder.from_checkpoint(small_model.to_checkpoint())
+    other.decoder.norm_out.weight.data += 0.01
     torch.save(other.to_checkpoint(), "other.pt")
-    code, _, error = run("--from", "samples/1-frame.png", "--checkpoint", "other.pt")
-    assert code == 2 and small_model.fingerprint() in error and other.fingerprint() in error
+    picture.convert("RGB").save("plain.png")
+    info = PngImagePlugin.PngInfo()
+    info.add_text("wheeler", "code 0123456789abcdef")                         # as earlier versions noted it
+    picture.save("old.png", pnginfo=info)
+    for words, parts in ((("samples/1-frame.png", "--checkpoint", "other.pt"),
+                          (f"written with the weights {small_model.fingerprint()}", other.fingerprint())),
+                         (("plain.png", "--checkpoint", "other.pt"), ("its header names other", other.fingerprint())),
+                         (("old.png",), ("written with the weights 0123456789abcdef", small_model.fingerprint()))):
+        code, lines, error = run("--from", *words)
+        assert (code, lines) == (2, []) and error.startswith(f"sample.py: --from {words[0]}: ")
+        assert error.count("\n") == 1 and all(part in error for part in parts)
 
 
 @pytest.mark.parametrize("words, message", [
@@ -211,9 +322,29 @@ def test_standard_input_of_many_texts(run):
 
 def test_exact_means_that_the_checksum_agrees(run, monkeypatch):
     monkeypatch.setattr(sample.FrameCode, "read", lambda self, frames, read=sample.FrameCode.read: [
-        (ids, False) for ids, _ in read(self, frames)])
+        dataclasses.replace(reading, exact=False) for reading in read(self, frames)])
     row = json.loads(run(TEXT, "--json")[1][0])
-    assert row["attractor"] == TEXT and not row["attractor_exact"] and row["frame_exact"]
+    assert row["frame"] == row["attractor"] == TEXT and row["grid_exact"]
+    assert not (row["frame_exact"] or row["attractor_exact"] or row["exact"])
+
+
+def test_exact_means_the_same_characters(run, small_model, monkeypatch):
+    """A tokenizer that changes texts: the same ids come back, the checksum agrees, and yet it is another text."""
+    changed = WheelerTextAutoencoder.from_checkpoint(small_model.to_checkpoint())
+    changed.tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
+    torch.save(changed.to_checkpoint(), "lower.pt")
+    for text, same in ((TEXT, False), (TEXT.lower(), True)):
+        row = json.loads(run(text, "--json", "--checkpoint", "lower.pt")[1][0])
+        assert row["grid"] == row["frame"] == row["attractor"] == TEXT.lower()
+        assert {row[name] for name in ("grid_exact", "frame_exact", "attractor_exact", "exact")} == {same}
+        assert not row["frame_gist"] and not row["attractor_gist"]
+    lines = run(TEXT, "--checkpoint", "lower.pt")[1]
+    assert [line.split()[1] for line in lines[1:4]] == ["DIFFERS"] * 3
+
+
+def test_a_text_that_spells_a_special_token_comes_back(run):
+    row = json.loads(run("Tom <|eos|> ran", "--json")[1][0])
+    assert row["exact"] and row["attractor"] == row["grid"] == "Tom <|eos|> ran"
 
 
 def test_standard_input_of_nonsense(run):
