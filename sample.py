@@ -138,7 +138,7 @@ def read_picture(path: str, side: int) -> tuple[np.ndarray, str]:
     inner = slice(factor // 4, factor - factor // 4)                          # the edges of a cell may be blurred
     cells = cells[:, inner, :, inner].mean((1, 3))                            # (side, side, 3)
     if np.ptp(cells, axis=2).mean() < 8:
-        grey = ((cells.mean(2) - 127.5) / 99).clip(-1, 1)                     # the colours of frames become 28 and 244
+        grey = ((cells.mean(2) - 127.5) / 99).clip(-1, 1)                     # the colours of frames become 28 and 246
         return np.where(np.abs(grey) < 0.01, 0, grey), noted                  # 127 and 128 are neither dark nor light
     values = np.linspace(-1, 1, 255, dtype=np.float32)
     colours = np.asarray(frame_image(values[None], scale=1).convert("RGB"), dtype=np.float32)[0]              # (255, 3)
