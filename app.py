@@ -4,9 +4,10 @@
     python app.py --checkpoint runs/a/best.pt --port 8000
 
 Type a text and write it into a frame. Paint on the frame with the mouse, or add noise: the dynamics run at once, the
-slider shows every tick, and beside it stands what is read from the picture before and after the collapse. Texts can be
-remembered; recall then finds the one whose frame is most like the damaged one. Works without a network, answers on this
-machine only (--host), sends nothing anywhere.
+slider shows every tick, and below stands what is read from the frame before and after the collapse, the exact text or,
+where the words are lost, a gist. Texts can be remembered; recall then finds the one whose frame is most like the
+damaged one. Between two texts stand texts of mixed meaning. Works without a network, answers on this machine only
+(--host), sends nothing anywhere.
 """
 
 import argparse
@@ -17,18 +18,18 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"                              # 
 
 import gradio as gr
 import numpy as np
-import torch
 from PIL import Image
 
 from models import WheelerTextAutoencoder
 from sample import tokens
-from wheeler_code import FrameCode, frame_bits
+from wheeler_code import FrameCode, Reading, cost_of, frame_bits
 from wheeler_cpu import Parser, WheelerMemoryCPU, add_noise, frame_image
 from wheeler_memory import WheelerMemory
 
 TEXT_CHARACTERS, MEMORIES, MAX_TICKS, LEVELS = 4000, 100, 200, 254            # limits; cells are sent as 0 .. 254
 STORY = ("Once upon a time there was a little rabbit. He lived in a big garden with his mom. One day he found a red "
          "ball under a tree.")
+OTHER = "The dog ran to the park."
 
 # The system's fonts: those that Gradio brings mix two faces in bold words. No tunnel, no uploads to speak of.
 LAUNCH = dict(share=False, ssr_mode=False, footer_links=[], max_file_size="1mb",
@@ -126,29 +127,34 @@ class Player:
     def picture(self, frame: np.ndarray) -> Image.Image:
         return frame_image(frame, scale=max(1, 512 // self.side)).convert("RGB")
 
-    def write(self, text: str, redundant: bool) -> tuple[str, Image.Image, str]:
-        """A text -> cells of its code frame, picture of its learned frame, and what there is to say. ValueError where
-        the text is too long."""
-        text = text[:TEXT_CHARACTERS]
-        ids, cut = tokens(self.model, text)
-        holds = frame_bits(self.side, self.side, redundant)
-        (frame,), (fits,) = self.code.write([ids], redundant)
-        cost = self.code.intervals([ids], bits=1 << 16)[0].spent()
-        if not fits:
-            raise ValueError(f"This text costs {cost:.0f} bits, a {'redundant ' * redundant}frame holds about "
-                             f"{holds:.0f}. Shorten it.")
-        learned = self.model.get_grid_as_image(self.model.encode(torch.tensor([ids])))[0].numpy()
-        note = f"{len(ids)} tokens, {cost:.0f} of about {holds:.0f} bits" + "; the text was cut" * cut
-        return to_cells(frame), self.picture(learned), note
+    def write(self, text: str, redundant: bool) -> tuple[str, str]:
+        """A text -> cells of its frame, which holds its gist alone where the words do not fit, and what there is to
+        say."""
+        ids, cut = tokens(self.model, text[:TEXT_CHARACTERS])
+        (one,) = self.code.write([ids], redundant)
+        holds = f"about {frame_bits(self.side, self.side, redundant=redundant):.0f} bits"
+        if one.fits:
+            note = f"{one.cost:.0f} of {holds}, {len(one.tiles)} meaning tiles"
+        else:
+            cost = cost_of(self.code.charges([ids], [one.tiles[:0]])[0])
+            note = (f"they cost {cost:.0f} bits, a {'redundant ' * redundant}frame holds {holds}: its gist is in "
+                    f"{len(one.tiles)} meaning tiles, its words are not")
+        return to_cells(one.frame), f"{len(ids)} tokens{' of a text that was cut' * cut}, {note}"
 
-    def collapse(self, cells: str, noise: float, seed: int = 0) -> tuple[np.ndarray, str, list[tuple[str, bool]]]:
+    def collapse(self, cells: str, noise: float, seed: int = 0) -> tuple[np.ndarray, str, list[Reading]]:
         """Cells, noise amplitude -> the history as levels (ticks + 1, H, W) uint8, a note, and what is read from the
-        disturbed frame and from its attractor: [(text, whether the checksum agrees)] * 2."""
+        disturbed frame and from its attractor."""
         noisy = add_noise(from_cells(cells, self.side), min(max(float(noise), 0.0), 2.0), np.random.default_rng([seed]))
         run = WheelerMemoryCPU(self.side, self.side).run_dynamics(noisy, MAX_TICKS)
-        read = self.code.read(np.stack([noisy, run.final_frame]))
-        texts = [(self.model.tokenizer.decode(ids, skip_special_tokens=True), intact) for ids, intact in read]
-        return np.rint((run.history + 1) * (LEVELS / 2)).astype(np.uint8), f"{run.state} after {run.ticks} ticks", texts
+        frames = np.stack([noisy, run.final_frame])
+        read = [reading if np.ptp(np.sign(frame)) else Reading("", False, 0, 0.0, [])          # of one sign: blank
+                for frame, reading in zip(frames, self.code.read(frames), strict=True)]
+        return np.rint((run.history + 1) * (LEVELS / 2)).astype(np.uint8), f"{run.state} after {run.ticks} ticks", read
+
+    def between(self, a: str, b: str) -> list[list]:
+        """Rows (share, text): five texts from a to b, through their meaning."""
+        told = self.model.interpolate(a[:TEXT_CHARACTERS], b[:TEXT_CHARACTERS])
+        return [[i / (len(told) - 1), text] for i, text in enumerate(told)]
 
     def tick(self, history: np.ndarray, tick: int) -> Image.Image:
         return self.picture(history[min(max(int(tick), 0), len(history) - 1)] / (LEVELS / 2) - 1)
@@ -173,8 +179,10 @@ class Player:
 
 def build(player: Player) -> gr.Blocks:
     """The page. Its events run one at a time: they share the model."""
-    def said(text: str, intact: bool) -> str:
-        return ("✓ " if intact else "✗ checksum fails: ") + text
+    def said(reading: Reading) -> str:
+        if reading.exact:
+            return "✓ " + reading.text
+        return "✗ gist: " + reading.text if reading.text else "✗ nothing can be read"
 
     def alert(function):
         def call(*values):
@@ -187,8 +195,8 @@ def build(player: Player) -> gr.Blocks:
     def refresh(cells, noise):
         history, note, (before, after) = player.collapse(cells, noise)
         last = len(history) - 1
-        return (history, gr.update(maximum=last, value=last), player.tick(history, last), note, said(*before),
-                said(*after))
+        return (history, gr.update(maximum=last, value=last), player.tick(history, last), note, said(before),
+                said(after))
 
     def written(text, redundant):
         return (*player.write(text, redundant), text[:TEXT_CHARACTERS])
@@ -205,7 +213,8 @@ def build(player: Player) -> gr.Blocks:
     with gr.Blocks(title="Wheeler AI", analytics_enabled=False) as page:
         history, memory, in_frame = gr.State(None), gr.State(None), gr.State(STORY)    # the text that the frame is of
         gr.Markdown("# Wheeler AI\nA text becomes a picture that survives: **write** it, **paint** on the frame or add "
-                    "**noise**, watch the automaton **collapse** it, and read the text back.")
+                    "**noise**, watch the automaton **collapse** it, and read the text back. The top of the frame "
+                    "shows what the text is about, the bottom its very words; without them a **gist** is left.")
         with gr.Row():
             text = gr.Textbox(STORY, label="Text", lines=2, max_length=TEXT_CHARACTERS, scale=4, min_width=320,
                               elem_id="text")
@@ -218,16 +227,13 @@ def build(player: Player) -> gr.Blocks:
                 canvas = gr.HTML(to_cells(np.ones((player.side, player.side))), html_template=CANVAS,
                                  css_template=CANVAS_CSS, js_on_load=CANVAS_JS, side=player.side, palette=palette,
                                  elem_id="canvas")
+                cost = gr.Textbox(show_label=False, container=False, elem_id="cost")
                 noise = gr.Slider(0, 1.5, 0.5, step=0.05, label="Noise; below 1 it keeps the signs", elem_id="noise")
             with gr.Column():
                 gr.Markdown("**The dynamics**: from the disturbed frame to its attractor")
                 shown = gr.Image(show_label=False, interactive=False, buttons=[], height=420, elem_id="shown")
                 tick = gr.Slider(0, 1, 0, step=1, label="Tick", elem_id="tick")
                 state = gr.Textbox(show_label=False, container=False, elem_id="state")
-            with gr.Column(scale=0, min_width=260):
-                gr.Markdown("**Learned frame** of the text")
-                learned = gr.Image(show_label=False, interactive=False, buttons=[], height=240, elem_id="learned")
-                cost = gr.Textbox(show_label=False, container=False, elem_id="cost")
         with gr.Row():
             before = gr.Textbox(label="Read from the disturbed frame", lines=2, elem_id="before")
             after = gr.Textbox(label="Read after the collapse", lines=2, elem_id="after")
@@ -237,13 +243,20 @@ def build(player: Player) -> gr.Blocks:
                 recall = gr.Button("Recall by the frame as it is now", elem_id="recall")
             table = gr.Dataframe(headers=["similarity", "remembered text"], column_widths=["15%", "85%"], scale=4,
                                  interactive=False, label="Memory", elem_id="memory", wrap=True)
+        with gr.Row():
+            with gr.Column(scale=1, min_width=200):
+                other = gr.Textbox(OTHER, label="Another text", lines=2, max_length=TEXT_CHARACTERS, elem_id="other")
+                blend = gr.Button("Texts between the two", elem_id="blend")
+            between = gr.Dataframe(headers=["share", "text"], column_widths=["15%", "85%"], scale=4, interactive=False,
+                                   label="From one text to the other, by meaning", elem_id="between", wrap=True)
         common = dict(concurrency_limit=1, concurrency_id="model", api_visibility="private")
         pictures = dict(fn=alert(refresh), inputs=[canvas, noise], outputs=[history, tick, shown, state, before, after])
         for event in (write.click, text.submit, page.load):
-            event(alert(written), [text, redundant], [canvas, learned, cost, in_frame], **common).success(
+            event(alert(written), [text, redundant], [canvas, cost, in_frame], **common).success(
                 **pictures, **common)
         for event in (canvas.input, noise.release):
             event(**pictures, **common)
+        blend.click(alert(player.between), [text, other], between, **common)
         tick.input(alert(player.tick), [history, tick], shown, show_progress="hidden", trigger_mode="always_last",
                    **common)
         remember.click(alert(remembered), [memory, in_frame, canvas], [memory, table], **common)

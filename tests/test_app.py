@@ -1,6 +1,7 @@
 """app.py: what the page does, without a page, and the page itself in a real browser where there is one."""
 
 import json
+import re
 import shutil
 import time
 
@@ -30,35 +31,53 @@ def test_cells_are_the_frame_and_nothing_else_is_taken():
             app.from_cells(bad, 8)
 
 
-def test_write_disturb_collapse_read(player):
-    cells, learned, note = player.write(TEXT, redundant=False)
-    assert learned.size == (512, 512) and "of about 1260 bits" in note
-    history, note, texts = player.collapse(cells, noise=0.9)
-    assert texts == [(TEXT, True)] * 2 and note.startswith("CONVERGED")
+def test_write_disturb_collapse_read(player, small_model):
+    cells, note = player.write(TEXT, redundant=False)
+    assert (app.from_cells(cells, 64) == small_model.encode_frame(TEXT)[0].numpy()).all()
+    assert note == "11 tokens, 101 of about 1256 bits, 55 meaning tiles"
+    history, note, readings = player.collapse(cells, noise=0.9)
+    assert [(r.text, r.exact) for r in readings] == [(TEXT, True)] * 2 and note.startswith("CONVERGED")
     assert history.dtype == np.uint8 and history.shape[1:] == (64, 64) and len(history) > 10
     assert not (np.asarray(player.tick(history, 0)) == np.asarray(player.tick(history, 99))).all()
     assert player.tick(history, -3).size == (512, 512)
 
 
+def test_without_its_words_a_frame_gives_a_gist(player, small_model):
+    frame = app.from_cells(player.write(TEXT, redundant=False)[0], 64)
+    frame[56:] = 0
+    _, _, (before, after) = player.collapse(app.to_cells(frame), noise=0)
+    assert not before.exact and not after.exact and before.text == small_model.read_frame(frame)[0].text != ""
+    _, _, (before, _) = player.collapse(app.to_cells(np.ones((64, 64))), noise=0.5)
+    assert (before.text, before.exact) == ("", False)                         # a blank frame has no gist
+
+
+def test_texts_between_two(player, small_model):
+    rows = player.between(TEXT, "The fox was sad.")
+    assert [share for share, _ in rows] == [0, 0.25, 0.5, 0.75, 1]
+    assert [text for _, text in rows] == small_model.interpolate(TEXT, "The fox was sad.")
+    with pytest.raises(ValueError, match="not valid Unicode"):
+        player.between(TEXT, "half a character: \ud800")
+
+
 def test_a_painted_block_breaks_the_plain_frame_and_not_the_redundant_one(player):
     for redundant in (False, True):
-        cells, *_ = player.write("Hi Tom", redundant)
+        cells, _ = player.write("Hi Tom", redundant)
         frame = app.from_cells(cells, 64)
-        frame[2:12, 20:30] = -1                                           # where the short text stands
-        _, _, texts = player.collapse(app.to_cells(frame), noise=0)
-        assert [intact for _, intact in texts] == [redundant] * 2
-        assert (texts[0][0] == "Hi Tom") == redundant
+        frame[50:60, 20:30] = -1                                          # where the short text stands
+        _, _, readings = player.collapse(app.to_cells(frame), noise=0)
+        assert [reading.exact for reading in readings] == [redundant] * 2
+        assert (readings[0].text == "Hi Tom") == redundant
 
 
 def test_memory_recalls_by_a_damaged_frame(player, monkeypatch):
     memory, frames = None, {}
     for text in (TEXT, "Lily ran home.", "The fox was sad."):
-        frames[text], *_ = player.write(text, False)
+        frames[text], _ = player.write(text, False)
         memory = player.remember(memory, text, frames[text])
     damaged = app.from_cells(frames["Lily ran home."], 64)
     damaged[:32] = 0
     rows, cells = player.recall(memory, app.to_cells(damaged), noise=0.5)
-    assert rows[0][1] == "Lily ran home." and rows[0][0] > rows[1][0] + 0.3 and len(rows) == 3
+    assert rows[0][1] == "Lily ran home." and rows[0][0] > rows[1][0] + 0.2 and len(rows) == 3
     assert cells == frames["Lily ran home."]
     monkeypatch.setattr(app, "MEMORIES", 3)
     with pytest.raises(ValueError, match="3 texts are all"):
@@ -68,12 +87,17 @@ def test_memory_recalls_by_a_damaged_frame(player, monkeypatch):
         player.recall(None, frames[TEXT], 0)
 
 
-def test_a_text_that_does_not_fit_says_so(player):
-    with pytest.raises(ValueError, match=r"costs \d+ bits, a redundant frame holds about 472"):
-        player.write("the quick brown fox " * 9, redundant=True)
+def test_a_text_that_does_not_fit_says_so_and_shows_its_gist(player):
+    text = "the quick brown fox " * 5
+    cells, note = player.write(text, redundant=True)
+    found = re.fullmatch(r"\d+ tokens, they cost (\d+) bits, a redundant frame holds about 472 bits: its gist is in 63 "
+                         "meaning tiles, its words are not", note)
+    assert found and int(found[1]) > 472
+    _, _, readings = player.collapse(cells, noise=0.5)
+    assert [reading.exact for reading in readings] == [False] * 2 and readings[0].text not in ("", text)
     with pytest.raises(ValueError, match="not valid Unicode"):
         player.write("half a character: \ud800", redundant=False)
-    assert player.write("x" * 10**6, redundant=False)[2].endswith("the text was cut")
+    assert player.write("x" * 10**6, redundant=False)[1].startswith("64 tokens of a text that was cut, ")
 
 
 @pytest.mark.parametrize("words, message", [
@@ -183,13 +207,16 @@ def test_the_page_in_a_browser(browser, address):
     write("Lily ran home.")
     find("#remember").click()
     until(lambda: "Lily ran home." in find("#memory").text, "the second text is not remembered")
-    stroke(127, (2, 10), (9, 50))                                             # a short text stands in the first rows
-    until(lambda: value("before").startswith("✗"), "an erased band is not noticed")
+    stroke(127, (58, 10), (61, 50))                                           # a short text stands in the last rows
+    until(lambda: value("before").startswith("✗ gist: "), "an erased band is not noticed")
     before, after = (np.array(picture.split(","), int).reshape(64, 64) for picture in (first, cells()))
-    assert len(np.unique(after)) == 3 and (after[30:] != before[30:]).any()   # another text, and the erased cells
-    assert {tuple(cell) for cell in np.argwhere(after == np.median(np.unique(after)))} >= {(2, 10), (9, 50)}
+    assert len(np.unique(after)) == 3 and (after[:50] != before[:50]).any()   # another text, and the erased cells
+    assert {tuple(cell) for cell in np.argwhere(after == np.median(np.unique(after)))} >= {(58, 10), (61, 50)}
     find("#recall").click()
     until(lambda: value("after") == "✓ Lily ran home.", "recall does not bring the text back")
+    find("#blend").click()
+    until(lambda: all(word in find("#between").text for word in ("Lily ran home.", "0.25", "0.75", app.OTHER)),
+          "there is nothing between two texts")
     browser.execute_script("window.scrollTo(0, 0)")
     find("#redundant input").click()
     write("Hi Tom")
