@@ -23,6 +23,7 @@ Letters: B batch, T text tokens, V vocabulary, D d_model, Dm meaning_dim, M tile
 
 import hashlib
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -146,30 +147,46 @@ class Meaning(nn.Module):
         """(B, T, Dm) -> (B, T, Dm): at t the sum of what stands before t."""
         return terms.cumsum(1) - terms
 
-    def injection(self, estimate: Tensor, tiles: Tensor, said: Tensor) -> Tensor:
-        """Added to the decoder's embeddings. estimate (B, Dm), tiles (B,), said (B, T, Dm) -> (B, T, D)."""
+    def told(self, estimate: Tensor, tiles: Tensor) -> "Told":
+        """What an estimate (B, Dm) that comes from (B,) tiles tells of a text as a whole."""
+        usual, tiles = self.length.exp(), tiles.to(estimate.dtype)
         trust = 1 / (1 + self.dim / (SIGNAL * tiles.clamp(min=1e-6)))         # few tiles are mostly noise
-        told = (estimate * trust[:, None])[:, None].expand_as(said)
-        told = self.inject(torch.cat([told, said * (math.sqrt(self.dim) / self.length.exp())], -1))
-        return told * ((2 * self.dim) ** -0.5 * (tiles > 0))[:, None, None]
+        sums = usual * (estimate / math.sqrt(self.dim) + self.centre)         # (B, Dm) of the size of token sums
+        noise = usual**2 * (1 / (SIGNAL * tiles.clamp(min=1e-6)) + 1 / self.dim)               # (B,)
+        sharp, weight, table = (self.sharpness.exp() / noise)[:, None], self.weight.exp(), self.table.weight
+        odds = self.prior + sharp * weight * (F.linear(sums, table) - weight * table.square().sum(1) / 2)
+        vectors = (weight[:, None] * table).detach().T
+        return Told(estimate * trust[:, None], tiles, odds, sharp, vectors)
 
-    def evidence(self, logits: Tensor, hidden: Tensor, estimate: Tensor, tiles: Tensor, said: Tensor,
-                 known: Tensor) -> Tensor:
+    def injection(self, told: "Told", said: Tensor) -> Tensor:
+        """Added to the decoder's embeddings. said (B, T, Dm): `before` -> (B, T, D)."""
+        both = torch.cat([told.estimate[:, None].expand_as(said), said * (math.sqrt(self.dim) / self.length.exp())], -1)
+        return self.inject(both) * ((2 * self.dim) ** -0.5 * (told.tiles > 0))[:, None, None]
+
+    def evidence(self, logits: Tensor, hidden: Tensor, told: "Told", said: Tensor, known: Tensor) -> Tensor:
         """The decoder's logits (B, T, V) and what the tiles say of each token, together; rows without tiles stay.
 
-        hidden (B, T, D): the decoder's output; estimate (B, Dm); tiles (B,): how many are there; said (B, T, Dm):
-        `before`; known (B, T, K) int64: tokens of which the decoder knows itself that they are in the text.
+        hidden (B, T, D): the decoder's output; said (B, T, Dm): `before`; known (B, T, K) int64: tokens of which the
+        decoder knows itself that they are in the text.
         """
-        usual, tiles = self.length.exp(), tiles[:, None]
-        trust = 2 * self.gate(hidden).sigmoid() * (tiles > 0)[..., None]      # (B, T, 1), 1 at first
-        sums = usual * (estimate / math.sqrt(self.dim) + self.centre)         # (B, Dm) of the size of token sums
-        noise = usual**2 * (1 / (SIGNAL * tiles.clamp(min=1e-6)) + 1 / self.dim)               # (B, 1)
-        sharp, weight, table = self.sharpness.exp() / noise, self.weight.exp(), self.table.weight
-        odds = self.prior + sharp * weight * (F.linear(sums, table) - weight * table.square().sum(1) / 2)      # (B, V)
+        trust = 2 * self.gate(hidden).sigmoid() * (told.tiles > 0)[:, None, None]              # (B, T, 1), 1 at first
         # What was said is taken out without a gradient, which would cost as much as the vocabulary and gives little.
-        gone = (sharp[..., None] * said).detach()                             # (B, T, Dm)
-        tokens = (weight[:, None] * table).detach().T.expand(len(gone), -1, -1)                # (B, Dm, V)
+        gone = (told.sharp[..., None] * said).detach()                        # (B, T, Dm)
         never = F.softplus(-self.prior)
-        absent = F.softplus(torch.baddbmm(-odds[:, None], gone, tokens))      # (B, T, V): -log p(in the text | tiles)
+        # -log p(in the text | tiles and what was said), (B, T, V)
+        absent = F.softplus(torch.baddbmm(-told.odds[:, None], gone, told.vectors.expand(len(gone), -1, -1)))
         absent = absent.scatter(2, known, never[known])                       # what is known gains nothing
         return torch.addcmul(logits + trust * never, trust, absent, value=-1)
+
+
+class Told(NamedTuple):
+    """What meaning tiles tell of a text: `Meaning.told`."""
+
+    estimate: Tensor                                                          # (B, Dm), scaled by how sure it is
+    tiles: Tensor                                                             # (B,): how many it comes from
+    odds: Tensor                                                              # (B, V): log odds of each token
+    sharp: Tensor                                                             # (B, 1): weight of a place in the sum
+    vectors: Tensor                                                           # (Dm, V): of all tokens, by their weights
+
+    def keep(self, rows: list[int]) -> "Told":
+        return Told(*(x[rows] for x in self[:4]), self.vectors)

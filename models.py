@@ -404,29 +404,26 @@ class Teller:
     """
 
     def __init__(self, model: "WheelerTextAutoencoder", estimate: Tensor, tiles: Tensor, length: int):
-        self.model, self.estimate, self.tiles = model, estimate, tiles.to(estimate.dtype)
+        self.model, self.told = model, model.meaning.told(estimate, tiles)
         self.caches = model.decoder.new_caches(len(estimate), length)
         self.said = torch.zeros_like(estimate)[:, None]                       # (B, 1, Dm): sum of what was said
-        pad, device = model.config.pad_token_id, estimate.device
-        self.known = torch.full((len(estimate), 1, length), pad, device=device)
+        self.known = torch.full((len(estimate), 1, length), model.config.pad_token_id, device=estimate.device)
 
     def step(self, tokens: Tensor, t: int) -> Tensor:
         """tokens (B, 1): what stands at t - 1, bos at t = 0. Returns the logits of position t, (B, V)."""
-        c, meaning = self.model.config, self.model.meaning
+        meaning = self.model.meaning
         if t:
-            says = (tokens != c.eos_token_id).to(self.said.dtype)             # (B, 1)
             count = (self.known[:, 0, : t - 1] == tokens).sum(1, keepdim=True)
-            weight = meaning.weight[tokens].exp() / (1 + count) * says        # (B, 1)
-            self.said = self.said + (meaning.table(tokens) * weight[..., None])
+            weight = meaning.weight[tokens].exp() / (1 + count) * (tokens != self.model.config.eos_token_id)
+            self.said = self.said + meaning.table(tokens) * weight[..., None]
             self.known[:, 0, t - 1] = tokens[:, 0]
-        told = meaning.injection(self.estimate, self.tiles, self.said)
-        hidden = self.model.decoder.step(tokens, None, self.caches, t, told)  # (B, 1, D)
-        return meaning.evidence(self.model.head(hidden), hidden, self.estimate, self.tiles, self.said, self.known)[:, 0]
+        hidden = self.model.decoder.step(tokens, None, self.caches, t, meaning.injection(self.told, self.said))
+        return meaning.evidence(self.model.head(hidden), hidden, self.told, self.said, self.known)[:, 0]
 
     def keep(self, rows: list[int]) -> None:
         """Go on with these rows alone."""
-        self.estimate, self.tiles, self.said = self.estimate[rows], self.tiles[rows], self.said[rows]
-        self.known, self.caches = self.known[rows], [cache[:, rows] for cache in self.caches]
+        self.told, self.said, self.known = self.told.keep(rows), self.said[rows], self.known[rows]
+        self.caches = [cache[:, rows] for cache in self.caches]
 
 
 class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="wheeler-ai", tags=["text-autoencoder"]):
@@ -507,13 +504,13 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
         inputs = F.pad(ids[:, :-1], (1, 0), value=c.bos_token_id)
         if estimate is None:
             return self.head(self.decoder(inputs, None))
-        tiles = tiles.to(estimate.dtype)
+        told = meaning.told(estimate, tiles)
         said = meaning.before(meaning.terms(ids, self.says(ids, mask)))       # (B, T, Dm)
-        hidden = self.decoder(inputs, None, meaning.injection(estimate, tiles, said))
+        hidden = self.decoder(inputs, None, meaning.injection(told, said))
         # What stands before t is known there; the padding's logit, which nobody asks for, takes the places after it.
         known = ids[:, None].expand(-1, ids.shape[1], -1)                     # (B, T, T)
         known = known.tril(-1) + torch.full_like(known, c.pad_token_id).triu()
-        return meaning.evidence(self.head(hidden), hidden, estimate, tiles, said, known)
+        return meaning.evidence(self.head(hidden), hidden, told, said, known)
 
     def head(self, hidden: Tensor) -> Tensor:
         """(B, T, D) -> logits (B, T, V); the head is the encoder's embedding table."""

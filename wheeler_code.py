@@ -461,7 +461,7 @@ class FrameCode:
         top = self.height // TILE
         # fails: most rows known to be too few; fits: fewest known to do, 0 if none is known yet.
         fails, fits, charges, out = [0] * len(texts), [0] * len(texts), {}, [None] * len(texts)
-        usual = [next((r for r in range(1, top) if self._room(r) > 2.5 * len(ids) + 16), top) for ids in texts]
+        usual = [next((r for r in range(1, top) if self._room(r) > 2.9 * len(ids) + 16), top) for ids in texts]
         while True:
             wanted = {}
             for i, ids in enumerate(texts):
@@ -503,6 +503,31 @@ class FrameCode:
             if rows < self.height // TILE or self._header(tile_numbers(split_tiles(frame)[0])) is None:
                 break                                                         # words may not look like a header
         return Written(frame, fits, rows, tiles, charges, ids)
+
+    def sketch(self, texts: list[list[int]], costs, seed: int = 0) -> list[Written]:
+        """Stand-ins for what `write` gives, for memories that nobody reads: header, meaning tiles and rows of words are
+        those of the texts, the words' cells hold a random number, which looks as salted words do.
+        costs(texts, tiles): bits of the words given numbers of meaning tiles, float32 will do."""
+        top, tiles = self.height // TILE, self.meaning_tiles(texts)
+        room, fails, fits = [self._room(rows) for rows in range(top + 1)], [0] * len(texts), [0] * len(texts)
+        wanted = {i: next((rows for rows in range(1, top) if room[rows] > 2.9 * len(ids) + 16), top)
+                  for i, ids in enumerate(texts)}
+        while wanted:
+            given = [tiles[i][: meaning_count(self.height, self.width, rows)] for i, rows in wanted.items()]
+            found, following = costs([texts[i] for i in wanted], given), {}
+            for (i, rows), cost in zip(wanted.items(), found, strict=True):
+                cost += math.log2(CHECKSUM)
+                if cost > room[rows]:
+                    # Fewer tiles do not make the words cheaper: so many rows are needed, or more.
+                    needed = next((more for more in range(rows + 1, top) if room[more] >= cost), top)
+                    fails[i] = max(rows, needed - 1)
+                    following |= {i: needed} if rows < top and not fits[i] else {}
+                else:
+                    fits[i] = rows
+                    following |= {i: rows - 1} if fails[i] < rows - 1 and 0.94 * cost <= room[rows - 1] else {}
+            wanted = following
+        return [self._finish([seed, *ids], rows, of_text, np.empty((0, 3), np.int64))
+                for ids, rows, of_text in zip(texts, fits, tiles, strict=True)]
 
     def _checks(self) -> dict[bytes, int]:
         """What the checksum of a redundant frame covers beside its bytes, and the number of meaning tiles that it

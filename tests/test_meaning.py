@@ -110,7 +110,7 @@ def test_evidence_is_bayes_rule(model):
         hidden, logits = torch.zeros(1, 1, 64), torch.zeros(1, 1, 100)
         estimate, tiles = torch.randn(1, meaning.dim), torch.tensor([9.0])
         said, known = torch.zeros(1, 1, meaning.dim), torch.tensor([[[7, PAD]]])
-        out = meaning.evidence(logits, hidden, estimate, tiles, said, known)[0, 0]
+        out = meaning.evidence(logits, hidden, meaning.told(estimate, tiles), said, known)[0, 0]
         trust = 2 * torch.sigmoid(meaning.gate(hidden))[0, 0, 0]
         usual = meaning.length.exp()
         variance = usual**2 * (1 / 90 + 1 / meaning.dim) / meaning.sharpness.exp()
@@ -124,7 +124,7 @@ def test_evidence_is_bayes_rule(model):
             posterior = prior * ratio.exp() / (prior * ratio.exp() + 1 - prior)
             assert out[token].item() == pytest.approx((trust * (posterior / prior).log()).item(), abs=1e-4)
         assert out[7] == pytest.approx(0, abs=1e-6)                           # the decoder knows of it
-        none = meaning.evidence(logits, hidden, estimate * 0, torch.zeros(1), said, known)
+        none = meaning.evidence(logits, hidden, meaning.told(estimate * 0, torch.zeros(1)), said, known)
         assert none.abs().max() == 0
 
 
