@@ -12,6 +12,7 @@
     picture   three texts, collapsed
     space     which cells of the grid carry which words
     geometry  interpolation and arithmetic in the grid
+    meaning   what frames know of what a text is about: recall, bits, gists, interpolation, erasures
 
 Paths: "grid" reads the text from the grid, free-running, "frame" from the frame alone, which `encode_frame` writes.
 Texts: "validation" are unseen texts of the data set, "beginnings" the same cut to 8, 16, ... tokens, "random" are words
@@ -59,8 +60,10 @@ from metrics import (
 )
 
 TEXTS = ("validation", "beginnings", "random", "unusual")
+MEANING_PARTS = ("recall", "bits", "gist", "interpolation", "erased")
+FIGURES = ("exact_match", "recall_at_1", "recall_at_10", "nearest", "ratio", "mean")           # what --compare puts side by side
 SECTIONS = {"text": "evaluate", "lengths": "survive", "disturb": "survive", "ticks": "survive", "picture": "survive",
-            "space": "probes", "geometry": "probes"}                          # section, also its function -> module
+            "space": "probes", "geometry": "probes", "meaning": "meaning_eval"}  # section, its function -> module
 
 
 # ---- controls -------------------------------------------------------------------------------------------------------
@@ -283,7 +286,7 @@ def compare(paths: Sequence[str]) -> dict:
     table = {}
     for name in common:
         values = [r[name] for r in rows]
-        metric = next(key for key in ("exact_match", "recall_at_1") if key in values[0])
+        metric = next(key for key in FIGURES if key in values[0])
         table[name] = [v[metric] for v in values]
         apart = any(a["interval"][0] > b["interval"][1] for a in values for b in values)
         print(f"{name:<90.90} " + "  ".join(
@@ -318,10 +321,14 @@ def build_parser() -> argparse.ArgumentParser:
     option("length", "tokens (disturb, ticks, picture, space, geometry)", type=int)
     option("grid_samples", "of the texts, those whose grids are read too (disturb)", type=int)
     option("square", "side of the square that is hidden, cells (space)", type=int)
+    option("memories", "how many memories a cue is sought in (meaning)", type=int, nargs="+")
+    option("retellings", "JSON lines with line, from 0, of an unseen text and its retelling (meaning)", metavar="FILE")
+    option("parts", "what is measured (meaning); default: all", nargs="+", choices=MEANING_PARTS)
     return parser
 
 
-OPTIONS = ("num_samples", "texts", "paths", "lookup_samples", "lengths", "length", "grid_samples", "square")
+OPTIONS = ("num_samples", "texts", "paths", "lookup_samples", "lengths", "length", "grid_samples", "square",
+           "memories", "retellings", "parts")
 
 
 def section_function(name: str):
@@ -336,9 +343,10 @@ def check_flags(args: argparse.Namespace, functions: dict) -> None:
         value = getattr(args, name)
         if value is not None and value < low and (name, value) != ("num_samples", -1):
             raise ValueError(f"--{name} {value} must be at least {low}{', or -1' * (name == 'num_samples')}")
-    for value in args.lengths or ():
-        if value < 2:
-            raise ValueError(f"--lengths {value} must be at least 2")
+    for name, values, low in (("lengths", args.lengths, 2), ("memories", args.memories, 2)):
+        for value in values or ():
+            if value < low:
+                raise ValueError(f"--{name} {value} must be at least {low}")
     for name in OPTIONS:
         if getattr(args, name) is not None and not any(name in inspect.signature(f).parameters
                                                        for f in functions.values()):
