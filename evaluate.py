@@ -60,8 +60,7 @@ from metrics import (
 )
 
 TEXTS = ("validation", "beginnings", "random", "unusual")
-MEANING_PARTS = ("recall", "bits", "gist", "interpolation", "erased")
-FIGURES = ("exact_match", "recall_at_1", "recall_at_10", "nearest", "ratio", "mean")           # what --compare puts side by side
+FIGURES = ("exact_match", "recall_at_1", "recall_at_10", "nearest", "ratio", "mean")           # that --compare shows
 SECTIONS = {"text": "evaluate", "lengths": "survive", "disturb": "survive", "ticks": "survive", "picture": "survive",
             "space": "probes", "geometry": "probes", "meaning": "meaning_eval"}  # section, its function -> module
 
@@ -323,7 +322,7 @@ def build_parser() -> argparse.ArgumentParser:
     option("square", "side of the square that is hidden, cells (space)", type=int)
     option("memories", "how many memories a cue is sought in (meaning)", type=int, nargs="+")
     option("retellings", "JSON lines with line, from 0, of an unseen text and its retelling (meaning)", metavar="FILE")
-    option("parts", "what is measured (meaning); default: all", nargs="+", choices=MEANING_PARTS)
+    option("parts", "parts of a section (meaning); default: all", nargs="+", metavar="PART")
     return parser
 
 
