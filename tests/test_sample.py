@@ -83,7 +83,8 @@ def test_json_of_many_texts_and_of_standard_input(run, tmp_path):
 
 def test_noise_ticks_and_redundant_change_what_is_read(run):
     rows = {}
-    for flags in ((), ("--noise", "1.3"), ("--noise", "1.3", "--redundant"), ("--ticks", "2"), ("--seed", "1")):
+    for flags in ((), ("--noise", "1.3"), ("--noise", "1.3", "--redundant"), ("--ticks", "2"),
+                  ("--noise", "1.3", "--seed", "1")):
         code, lines, _ = run("Hi Tom", "--json", *flags)
         rows[flags] = json.loads(lines[0])
         assert code == 0
@@ -91,7 +92,9 @@ def test_noise_ticks_and_redundant_change_what_is_read(run):
     lost = rows["--noise", "1.3"]
     assert lost["frame_exact"] and not lost["exact"] and lost["attractor_gist"] and lost["attractor"] != "Hi Tom"
     assert rows["--noise", "1.3", "--redundant"]["exact"] and rows["--noise", "1.3", "--redundant"]["frame_bits"] == 472
-    _, lines, _ = run("Hi Tom", "--noise", "1.3")
+    assert lost["attractor"] != rows["--noise", "1.3", "--seed", "1"]["attractor"]
+    _, lines, _ = run("Hi Tom", "Hi Tom", "--noise", "1.3")
+    assert lines[3] != lines[10]                                              # each text has noise of its own
     assert lines[2].split()[:2] == ["frame", "exact"] and lines[3].split()[:2] == ["attractor", "gist"]
     assert lines[4].endswith("its checksum fails, the words are lost")
     assert rows["--ticks", "2"]["ticks"] == 2 and rows["--ticks", "2"]["attractor_exact"] and rows[()]["ticks"] > 10
