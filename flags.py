@@ -110,6 +110,9 @@ def check_flags(args: argparse.Namespace) -> None:
     for name in ("meaning_share", "blank_share", "random_text_share"):
         if not 0 <= getattr(args, name) <= 1:
             raise UsageError(f"--{name} {getattr(args, name)} must be in 0 .. 1")
+    if args.meaning_share + args.blank_share > 1:
+        raise UsageError(f"--meaning_share {args.meaning_share} and --blank_share {args.blank_share} add up to more "
+                         "than 1")
     trained_here = args.tokenizer is args.init_from is args.resume is None
     for name, low in (("max_seq_len", 2), ("vocab_size", LEAST_VOCABULARY if trained_here else 1)):
         if not low <= getattr(args, name) <= MOST_VOCABULARY:

@@ -41,6 +41,8 @@ SLOPE = 0.75                                                                  # 
 def projections(tiles: int, dim: int) -> np.ndarray:
     """(tiles, CODE, dim) float32 of -1 and +1, the same on every machine: rows of a Hadamard matrix with random signs,
     so that tiles in a row show different things (orthogonal ones, where dim is a power of two)."""
+    if not tiles:
+        return np.empty((0, CODE, dim), np.float32)
     size = 1 << (dim - 1).bit_length()
     rows, matrix = tiles * CODE, hadamard(size)[:, :dim].astype(np.float32)
     blocks = []
@@ -175,8 +177,9 @@ class Meaning(nn.Module):
         never = F.softplus(-self.prior)
         # -log p(in the text | tiles and what was said), (B, T, V)
         absent = F.softplus(torch.baddbmm(-told.odds[:, None], gone, told.vectors.expand(len(gone), -1, -1)))
-        absent = absent.scatter(2, known, never[known])                       # what is known gains nothing
-        return torch.addcmul(logits + trust * never, trust, absent, value=-1)
+        absent = absent.scatter(2, known, never[known].to(absent.dtype))      # what is known gains nothing
+        present = logits + trust * never                                      # float32 also under autocast
+        return torch.addcmul(present, trust, absent.to(present.dtype), value=-1)
 
 
 class Told(NamedTuple):

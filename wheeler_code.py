@@ -670,15 +670,15 @@ class FrameCode:
 
     def meaning_cells(self, frame: np.ndarray) -> np.ndarray:
         """The cells of the meaning tiles of a frame (H, W), damaged or not: (M, 64), 0 where a cell says nothing. Where
-        the header is lost, the rows of tiles count as meaning down to the first of which no tile is whole."""
-        cells, per_row = split_tiles(plausible(frame)), self.width // TILE
-        numbers = tile_numbers(cells)
-        header = self._header(numbers[0])
+        the header is lost, the upper half counts as meaning if its tiles are near to tile words; else nothing does."""
+        cells = split_tiles(plausible(frame))
+        header = self._header(tile_numbers(cells[0]))
         if header is not None:
             return cells[1 : 1 + meaning_count(self.height, self.width, header[0])]
-        whole = (numbers.reshape(-1, per_row) >= 0).any(1)
-        rows = int(np.argmin(whole)) if not whole.all() else len(whole)
-        return cells[1 : max(1, rows) * per_row]
+        cells = cells[1 : meaning_count(self.height, self.width, self.height // TILE // 2) + 1]
+        known = np.abs(cells).sum(1)
+        near = (cells @ tile_words().T).max(1)[known > TILE**2 / 2] / known[known > TILE**2 / 2]
+        return cells if len(near) and near.mean() > 0.7 else cells[:0]        # noise has 0.55
 
     def _gists(self, frames: np.ndarray) -> list[Reading]:
         cells = [self.meaning_cells(frame) for frame in frames]

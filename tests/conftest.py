@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-TINY = """--grid_size 8 --d_model 64 --max_seq_len 16 --encoder_layers 1 --grid_layers 0 --decoder_layers 1
+TINY = """--grid_size 16 --d_model 64 --max_seq_len 16 --encoder_layers 1 --grid_layers 0 --decoder_layers 1
 --vocab_size 512 --batch_size 8 --max_steps 4 --eval_samples 4 --show_samples 1 --log_every 1 --eval_every -1
 --save_every -1 --warmup_steps 100 --device cpu""".split()
 # 49 texts to train on: 6 steps an epoch with --batch_size 8

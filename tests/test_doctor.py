@@ -158,7 +158,7 @@ def test_out_of_memory_names_batch_and_grid(run, monkeypatch, capsys):
     assert run() == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "Traceback" not in error
-    for word in ("--batch_size 8", "--grid_size 8", "20.00 GiB", "--grad_checkpointing", "--batch_size auto"):
+    for word in ("--batch_size 8", "--grid_size 16", "20.00 GiB", "--grad_checkpointing", "--batch_size auto"):
         assert word in error
 
 

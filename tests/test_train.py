@@ -17,7 +17,7 @@ from conftest import TINY
 import train
 from checkpoint import SHIPPED
 from flags import TRAINING_STATE, build_parser, parse
-from models import WheelerTextAutoencoder
+from models import WheelerConfig, WheelerTextAutoencoder
 from run_folder import best_loss, explain, read_metrics
 from sample_corpus import stories
 from tokenizer import train_tokenizer
@@ -89,7 +89,7 @@ def test_run_writes_checkpoints_metrics_and_flags(run, capsys):
     assert [row["step"] for row in logged] == [0, 1, 2, 3, 4, 4]
     assert {"grid/exact_match", "grid/token_accuracy", "validation_loss"} <= logged[0].keys() & logged[-1].keys()
     about = json.loads(Path("run/run.json").read_text())
-    assert about["flags"]["grid_size"] == 8 and about["parameters"] > 0 and "commit" in about
+    assert about["flags"]["grid_size"] == 16 and about["parameters"] > 0 and "commit" in about
     assert about["versions"]["torch"] == torch.__version__ and about["versions"]["numba"]
 
 
@@ -100,12 +100,12 @@ def test_checkpoints_are_weights_only_and_self_contained(run):
         assert TRAINING_STATE | {"best"} <= checkpoint["training"].keys()
     model = WheelerTextAutoencoder.load_from_checkpoint("run/last.pt")
     grid = model.encode("Hello")
-    assert grid.shape == (1, 8, 8, 64) and isinstance(model.decode(grid), str)
+    assert grid.shape == (1, 16, 16, 64) and isinstance(model.decode(grid), str)
     assert model.tokenizer.decode(model.tokenizer("Zoë 🐉")["input_ids"], skip_special_tokens=True) == "Zoë 🐉"
 
 
 def test_best_changes_only_when_better(run, monkeypatch):
-    losses = iter([3.0, 2.0, 2.5, 2.0, 1.0, 9.0])      # each counts twice: from grid and nothing
+    losses = iter([3.0, 2.0, 2.5, 2.0, 1.0, 9.0])      # each counts thrice: from grid, tiles, nothing
     fake = lambda *args: {"teacher_forced_loss": fake.value, "teacher_forced_token_accuracy": 0.0}
     real = train.reconstruct
 
@@ -119,7 +119,7 @@ def test_best_changes_only_when_better(run, monkeypatch):
     monkeypatch.setattr(train, "save_checkpoint", lambda path, state: (
         saved.append((path.name, state["training"]["step"], state["training"]["best"])), save(path, state)))
     run("--max_steps 5 --eval_every 1")
-    assert [s for s in saved if s[0] == "best.pt"] == [("best.pt", 0, 6.0), ("best.pt", 1, 4.0), ("best.pt", 4, 2.0)]
+    assert [s for s in saved if s[0] == "best.pt"] == [("best.pt", 0, 9.0), ("best.pt", 1, 6.0), ("best.pt", 4, 3.0)]
 
 
 def test_resumed_run_does_not_replace_a_better_best(run):
@@ -215,7 +215,7 @@ def test_evaluating_does_not_change_the_run(run):
 
 def test_accumulation_equals_one_large_batch(run):
     # Every text has the same number of tokens, so the mean of means is the mean.
-    common = "--max_seq_len 2 --max_steps 1 --random_text_share 0 --blank_share 0 --seed 3"
+    common = "--max_seq_len 2 --max_steps 1 --random_text_share 0 --meaning_share 0 --blank_share 0 --seed 3"
     run(f"{common} --batch_size 48", "large")
     run(f"{common} --batch_size 16 --accumulation_steps 3", "small")
     large, small = ([row for row in rows(name) if "loss" in row][0] for name in ("large", "small"))
@@ -228,12 +228,43 @@ def test_shares_of_a_batch(run, monkeypatch):
     seen, forward = [], train.WheelerTextAutoencoder.forward
     monkeypatch.setattr(train.WheelerTextAutoencoder, "forward", lambda self, ids, mask=None, *rows, **named: (
         seen.append((len(ids), rows, ids)) if self.training else None, forward(self, ids, mask, *rows, **named))[1])
-    run("--max_steps 1 --batch_size 48 --blank_share 0.25 --random_text_share 1")
-    (count, rows, ids), = seen
-    assert (count, rows) == (48, (12,))
+    run("--max_steps 1 --batch_size 48 --meaning_share 0.125 --blank_share 0.25 --random_text_share 1")
+    (count, (tiles, blank_rows), ids), = seen
+    assert (count, blank_rows) == (48, 12) and len(tiles) == 6 and 1 <= tiles.min() and tiles.max() <= 3
     tokenizer = WheelerTextAutoencoder.load_from_checkpoint("run/last.pt").tokenizer
     stories = [tokenizer.decode(row, skip_special_tokens=True) for row in ids.tolist()]
-    assert all(" " in story for story in stories[36:]) and len(set(ids[:36].flatten().tolist())) > 100
+    assert all(" " in story for story in stories[30:]) and len(set(ids[:30].flatten().tolist())) > 100
+
+
+def test_numbers_of_tiles_are_drawn_alike_again():
+    model = WheelerTextAutoencoder(WheelerConfig(vocab_size=300, grid_size=32, d_model=64, max_seq_len=16,
+                                                 encoder_layers=1, grid_layers=0, decoder_layers=1))
+    drawn = train.draw_tiles(model, 400, 0, 5, 1)
+    assert torch.equal(drawn, train.draw_tiles(model, 400, 0, 5, 1)) and set(drawn.tolist()) == set(range(1, 16))
+    assert not torch.equal(drawn, train.draw_tiles(model, 400, 0, 6, 1))
+
+
+def test_meaning_learns_at_a_rate_of_its_own(run):
+    run("--max_steps 1 --lr 1e-3 --warmup_steps 0")
+    groups = load("run/last.pt")["training"]["optimizer"]["param_groups"]
+    assert sorted({(group["factor"], round(group["lr"], 9)) for group in groups}) == [(1.0, 1e-3), (3.0, 3e-3)]
+
+
+def test_a_teacher_starts_the_meaning(run, tmp_path, capsys):
+    from transformers import BertConfig, BertModel
+
+    folder = tmp_path / "teacher"
+    train_tokenizer(stories("train", 60), 300).save_pretrained(folder)
+    torch.manual_seed(0)
+    BertModel(BertConfig(vocab_size=300, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+                         intermediate_size=16)).save_pretrained(folder)
+    assert run(f"--max_steps 1 --lr 1e-9 --teacher {folder}", "taught") == run("--max_steps 1 --lr 1e-9", "plain") == 0
+    taught, plain = (load(f"{name}/last.pt")["model"] for name in ("taught", "plain"))
+    assert (taught["meaning.table.weight"] - plain["meaning.table.weight"]).abs().max() > 0.1
+    assert torch.equal(taught["meaning.weight"], plain["meaning.weight"])
+    capsys.readouterr()
+    assert run("--teacher /nowhere") == 2 and "--teacher /nowhere: it cannot be loaded" in capsys.readouterr().err
+    assert run(f"--teacher {folder} --no-aligned_start") == 2 and "--teacher" in capsys.readouterr().err
 
 
 def test_padding_never_counts_in_the_loss(run, monkeypatch):
@@ -243,7 +274,7 @@ def test_padding_never_counts_in_the_loss(run, monkeypatch):
         patch.setattr(train.EpochBatches, "__getitem__", lambda self, i: taken.append(item(self, i)) or taken[-1])
         patch.setattr(train, "save_checkpoint", lambda path, state: (states.append(path.name), save(path, state)))
         stop_after(patch, 1)
-        run("--max_steps 2 --blank_share 0")
+        run("--max_steps 2 --blank_share 0 --meaning_share 0")
     assert states == ["best.pt", "last.pt"]                                   # best.pt has the weights of step 0
     model = WheelerTextAutoencoder.load_from_checkpoint("run/best.pt")
     (ids, mask), total, count = taken[0], 0.0, 0
@@ -440,7 +471,8 @@ def test_memory_error_before_the_flags_are_read():
     ("--epochs 0", "--epochs 0"), ("--accumulation_steps 0", "--accumulation_steps 0"), ("--lr nan", "--lr nan"),
     ("--lr inf", "--lr inf"), ("--weight_decay inf", "--weight_decay inf"), ("--weight_decay -1", "--weight_decay -1"),
     ("--grad_clip nan", "--grad_clip nan"), ("--blank_share 1.1", "--blank_share 1.1"),
-    ("--seed -1", "--seed -1"),
+    ("--seed -1", "--seed -1"), ("--meaning_share -0.1", "--meaning_share -0.1"),
+    ("--meaning_share 0.8 --blank_share 0.3", "--meaning_share 0.8 and --blank_share 0.3 add up to more than 1"),
     (f"--seed {2**63}", f"--seed {2**63}"), ("--dropout 1", "dropout = 1.0"), ("--max_seq_len 1", "--max_seq_len 1"),
     ("--random_text_share nan", "--random_text_share nan"), ("--eval_every 0", "--eval_every 0"),
     ("--max_train_samples 0", "--max_train_samples 0"), ("--fp16 --bf16", "--fp16 and --bf16"),

@@ -251,6 +251,22 @@ def test_a_lost_header_costs_nothing_else(model):
     assert reading.exact and reading.ids == one.ids
 
 
+def test_the_gist_comes_from_what_is_left(model):
+    code = FrameCode(model, 64, 64)
+    one, = code.write([ids_of(model, "The fox ran home.")])
+    damaged = one.frame.copy()
+    damaged[-8 * one.rows :] = 0
+    reading, = code.read(damaged[None])
+    assert not reading.exact and reading.meaning_tiles == pytest.approx(len(one.tiles)) and reading.bits == 0
+    damaged[16:32] = 0                                                        # two rows of eight tiles
+    assert code.read(damaged[None])[0].meaning_tiles == pytest.approx(len(one.tiles) - 16)
+    flipped = np.where(np.random.default_rng(0).random(one.frame.shape) < 0.1, -one.frame, one.frame)
+    reading, = code.read(flipped[None])
+    assert not reading.exact and reading.meaning_tiles > 20                   # the header is gone: half of the rows
+    noise, = code.read(np.random.default_rng(0).choice([-1.0, 1.0], (1, 64, 64)))
+    assert not noise.exact and noise.meaning_tiles == 0 and not noise.ids
+
+
 def test_what_does_not_fit_is_a_gist(model):
     code = FrameCode(model, 16, 16)
     one, = code.write([ids_of(model, TEXTS[2])])
