@@ -33,15 +33,26 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from metrics import Subject, collapse, hash_frames, share
+from metrics import (
+    Subject,
+    beginnings,
+    collapse,
+    hash_frames,
+    language_model_bits,
+    new_figure,
+    save_figure,
+    share,
+)
 from probes import paraphrase
-from tiles import split_tiles
-from wheeler_code import FrameCode, Written
+from survive import disturbances
+from tiles import TILE, split_tiles
+from wheeler_code import FrameCode, Reading, Written, word_regions
 from wheeler_cpu import add_noise
 
 PARTS = ("recall", "bits", "gist", "interpolation", "erased")
 MEMORIES = (100, 1000, 10_000)
 AMONG = 2000                                                                  # memories that retellings are sought in
+NEAREST = 1000                                                                # texts that a gist may be nearest to
 TILES = (0, 7, 15, 23, 31, 39, 47, 55)
 PAIRS, STEPS = 30, 5                                                          # of the interpolation
 ERASED = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)                             # share of the area
@@ -72,8 +83,8 @@ def content_words(text: str) -> set[str]:
 
 
 def covered(words: set[str], text: str) -> float:
-    """Share of the words that are content words of the text; 1 if there are none."""
-    return len(words & content_words(text)) / len(words) if words else 1.0
+    """Share of the words that are content words of the text; 0 if there are none."""
+    return len(words & content_words(text)) / max(1, len(words))
 
 
 @torch.no_grad()
@@ -423,6 +434,271 @@ def bits(pool: Pool, count: int, seed: int) -> dict:
     return result
 
 
+# ---- gist -----------------------------------------------------------------------------------------------------------
+
+
+def without_words(code: FrameCode, frames: np.ndarray, tiles: np.ndarray) -> np.ndarray:
+    """A copy of plain frames (n, H, W) with 0 in all cells of words. tiles (n,): how many meaning tiles each has."""
+    out, rows, per_row = frames.copy(), split_tiles(frames[0]).shape[0], code.width // TILE
+    for frame, count in zip(out, tiles, strict=True):
+        of_words = rows // per_row - (int(count) + 1 if count else 0) // per_row
+        for top, left, height, width in word_regions(code.height, code.width, of_words):
+            frame[top : top + height, left : left + width] = 0
+    return out
+
+
+def read(code: FrameCode, frames: np.ndarray, batch_size: int, what: str) -> list[Reading]:
+    return [reading for part in chunks(frames, batch_size, what) for reading in code.read(part)]
+
+
+def judge_gists(stories: Sequence[str], gists: Sequence[str], scores: np.ndarray) -> dict:
+    """words: share of a story's content words that its gist has; precision: share of the gist's content words that the
+    story has; nearest: the gist is nearer to its story than to any other. scores (gists, texts): nearness, the stories
+    being the first texts."""
+    return {"words": average([covered(content_words(a), b) for a, b in zip(stories, gists, strict=True)]),
+            "precision": average([covered(content_words(b), a) for a, b in zip(stories, gists, strict=True)]),
+            "nearest": share((ranks(scores, np.arange(len(stories))) == 0).tolist(), "nearest")}
+
+
+def gist(pool: Pool, count: int) -> dict:
+    """What is told when the words' cells are gone. Nearness: cosine of TF-IDF among NEAREST texts. control: the gist of
+    the text before."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    among = pool.said[:NEAREST]
+    places = range(min(count, len(among)))
+    frames = without_words(pool.code, *pool.frames(places))
+    readings = read(pool.code, frames, pool.batch_size, "reading gists")
+    stories, gists = pool.said[: len(places)], [reading.text or "" for reading in readings]
+    vectorizer = TfidfVectorizer(token_pattern=r"\S+", dtype=np.float32)
+    known = vectorizer.fit_transform(among)
+    scores = (vectorizer.transform(gists) @ known.T).toarray()
+    result = {"read as exact": share([reading.exact for reading in readings]), "among": len(among),
+              "own frame": judge_gists(stories, gists, scores),
+              "another's frame": judge_gists(stories, gists[-1:] + gists[:-1], np.roll(scores, 1, 0))}
+    print(f"gists of {len(gists)} unseen texts, all words' cells 0 "
+          f"({result['read as exact']['exact_match']:.0%} said to be exact):\n{'':<20}{'words of the story':<25}"
+          f"{'words of the gist':<25}nearest of {len(among):,} texts")
+    for name in ("own frame", "another's frame"):
+        row = result[name]
+        print(f"   {name:<17}{shown(row['words'], 'mean'):<25}{shown(row['precision'], 'mean'):<25}"
+              f"{shown(row['nearest'], 'nearest')}")
+    for label, text in (("such as:", stories[0]), ("gist:", gists[0])):
+        print(f"   {label:<9}{' '.join(text.split())[:150]}", flush=True)
+    return result
+
+
+# ---- interpolation --------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def meanings(pool: Pool, places: Sequence[int]) -> torch.Tensor:
+    """(len(places), Dm)"""
+    model = pool.subject.model
+    return torch.cat([model.meanings(*model._padded([pool.texts[i] for i in part]))
+                      for part in chunks(list(places), 16, "meanings")])
+
+
+def neighbours(pool: Pool, count: int) -> list[tuple[int, int]]:
+    """Pairs of unseen texts: one after another, each with the one nearest in meaning that is in no pair yet."""
+    unit = F.normalize(meanings(pool, range(pool.unseen)), dim=-1)
+    near, pairs = (unit @ unit.T).fill_diagonal_(-2).cpu().numpy(), []
+    for i in range(pool.unseen):
+        if len(pairs) < count and (near[i] > -2).any():
+            j = int(near[i].argmax())
+            pairs.append((i, j))
+            near[[i, j]], near[:, [i, j]] = -2, -2
+    return pairs
+
+
+def along(pool: Pool, pairs: Sequence[tuple[int, int]]) -> dict:
+    """Figures of texts told of mixed meanings, at STEPS equal distances, as `WheelerTextAutoencoder.interpolate` tells
+    them, the ends too; and of the stories themselves. Greedy texts repeat themselves and are likely for that:
+    `distinct` is the share of a text's words that differ."""
+    model, subject, shares, rows = pool.subject.model, pool.subject, torch.linspace(0, 1, STEPS), []
+    for part in chunks(pairs, 8, "interpolating"):
+        first, last = (meanings(pool, ends)[:, None] for ends in zip(*part, strict=True))
+        mixed = torch.lerp(first, last, shares.to(first)[:, None])            # (pairs, STEPS, Dm)
+        rows += model.retell_meanings(mixed.flatten(0, 1))
+    stories = [pool.texts[i] for pair in pairs for i in pair]
+    texts = subject.say(rows + stories)
+    bits = language_model_bits(model, subject.rows(rows + stories), list(range(len(texts))), 16)
+    fluency = bits / np.maximum(1, [len(text) for text in texts])
+    distinct = [len(set(text.lower().split())) / max(1, len(text.split())) for text in texts]
+    words = [[content_words(pool.said[i]) for i in pair] for pair in pairs]
+
+    def figures(chosen: slice) -> dict:
+        return {"bits_a_character": float(fluency[chosen].mean()), "distinct": float(np.mean(distinct[chosen])),
+                "deviation": float(fluency[chosen].std())}
+
+    result = {}
+    for k, at in enumerate(shares.tolist()):
+        every = slice(k, len(rows), STEPS)
+        result[f"{at:.2f}"] = figures(every) | {
+            name: average([covered(both[end], text) for both, text in zip(words, texts[every], strict=True)])
+            for end, name in enumerate(("first", "second"))} | {"text": texts[k]}
+    return result | {"stories": figures(slice(len(rows), None))}
+
+
+def interpolation(pool: Pool, count: int) -> dict:
+    pairs = neighbours(pool, count)
+    if not pairs:
+        print("interpolation is left out: there are no two unseen texts")
+        return {}
+    result = along(pool, pairs) | {"pairs": len(pairs)}
+    print(f"between {len(pairs)} pairs of neighbours; bits a character of the language model, distinct words, content "
+          "words of the first and of the second story:")
+    for name, row in result.items():
+        if isinstance(row, dict):
+            more = f"{shown(row['first'], 'mean'):<24}{shown(row['second'], 'mean'):<24}" if "first" in row else ""
+            text = " ".join(row.get("text", "").split())[:70]
+            print(f"   {name:<8}{row['bits_a_character']:>6.3f}  {row['distinct']:>6.1%}  {more}{text}")
+    sys.stdout.flush()
+    return result
+
+
+# ---- erased ---------------------------------------------------------------------------------------------------------
+
+
+def judge_readings(texts: Sequence[list[int]], said: Sequence[str], readings: Sequence[Reading]) -> dict:
+    """Share that is read word for word; `words`: share of the text's content words that are read, in the text or in its
+    gist; `gists`: the same of those not read word for word, if there are any."""
+    exact = [reading.exact and reading.ids == ids for reading, ids in zip(readings, texts, strict=True)]
+    words = [1.0 if same else covered(content_words(text), reading.text)
+             for same, text, reading in zip(exact, said, readings, strict=True)]
+    gists = [share_of for same, share_of in zip(exact, words, strict=True) if not same]
+    return share(exact) | {"words": average(words)} | ({"gists": average(gists)} if gists else {})
+
+
+def erased(pool: Pool, count: int, seed: int) -> dict:
+    """Plain frames of whole texts and redundant ones of 64 tokens, a square of the frame 0, read at once and after the
+    dynamics."""
+    subject, code, result = pool.subject, pool.code, {}
+    frames = {"whole texts": (pool.texts[:count], pool.frames(range(count))[0])}
+    short = beginnings(subject.data, min(64, subject.model.config.max_seq_len), count)
+    if short:
+        written = code.write(short, redundant=True)
+        frames[f"redundant, {len(short[0])} tokens"] = short, np.stack([one.frame for one in written])
+    print(f"a square of the frame erased, {count} texts; word for word, and content words in the text or gist read:")
+    for name, (texts, plain) in frames.items():
+        said = subject.say(texts)
+        (_, square), *_ = disturbances(np.random.default_rng([seed, 3]))["erased square, share of the area"]
+        for area in ERASED:
+            hurt = square(plain, area)
+            for when, given in (("at once", hurt), ("after the dynamics", collapse(hurt))):
+                readings = read(code, given, pool.batch_size, f"{name}, {area:.0%} erased")
+                row = result[f"{name}, {when}, {area:.1f}"] = judge_readings(texts, said, readings)
+                print(f"   {name + ', ' + when:<40}{area:>5.0%}  {shown(row, 'exact_match'):<25}"
+                      f"{shown(row['words'], 'mean')}", flush=True)
+    return result
+
+
+# ---- the picture ----------------------------------------------------------------------------------------------------
+
+
+def error_bars(axis, x, rows: Sequence[dict], name: str, **style) -> None:
+    y = np.array([row[name] for row in rows])
+    low, high = np.array([row["interval"] for row in rows]).T
+    axis.errorbar(x, y, [np.maximum(0, y - low), np.maximum(0, high - y)], capsize=2, ms=4, **style)
+
+
+def plot_cues(axis, result: dict) -> None:
+    size, rows = list(result["recall"]["memories"].items())[-1]
+    rows = rows | ({RETOLD: result["recall"][RETOLD]} if RETOLD in result["recall"] else {})
+    methods = list(dict.fromkeys(m for row in rows.values() for m in row if m != "memories"))
+    for k, method in enumerate(methods):
+        for y, row in enumerate(rows.values()):
+            if method in row:
+                value, (low, high) = row[method]["recall_at_1"], row[method]["interval"]
+                axis.errorbar(value, y + 0.13 * (k - 2), xerr=[[value - low], [high - value]], fmt="o", ms=4,
+                              color=f"C{k}", label=method if y == 0 else None)
+    label = lambda name: f"{name}\n(of {result['recall'][RETOLD]['memories']:,})" if name == RETOLD else name
+    axis.set(yticks=range(len(rows)), yticklabels=[label(name) for name in rows], xlim=(-0.03, 1.03),
+             ylim=(len(rows) - 0.4, -0.6), xlabel="recall@1", title=f"What a cue finds among {int(size):,} memories")
+    axis.legend(fontsize=7, loc="lower left")
+
+
+def plot_sizes(axis, result: dict) -> None:
+    sizes = result["recall"]["memories"]
+    for k, name in enumerate(next(iter(sizes.values()))):
+        rows = [row[name][FRAME] for row in sizes.values()]
+        error_bars(axis, [int(size) for size in sizes], rows, "recall_at_1", fmt="o-" if k < 5 else "s--",
+                   color=f"C{k % 10}", label=name)
+    ticks = [int(size) for size in sizes]
+    axis.set(xscale="log", xticks=ticks, xticklabels=[f"{size:,}" for size in ticks], xlabel="memories",
+             ylabel="recall@1", ylim=(-0.03, 1.03), title="The same by whole frames")
+    axis.minorticks_off()
+    axis.legend(fontsize=7, loc="lower left")
+
+
+def plot_bits(axis, result: dict) -> None:
+    rows = result["bits"]
+    error_bars(axis, [int(k) for k in rows], list(rows.values()), "ratio", fmt="o-", color="C0")
+    axis.set(xlabel="meaning tiles that the decoder is given", ylabel="bits of the words, of those without any",
+             ylim=(0, 1.03), title="What the meaning saves of the words")
+
+
+def plot_gist(axis, result: dict) -> None:
+    columns = (("words", "mean", "story's words\nin the gist"), ("precision", "mean", "gist's words\nin the story"),
+               ("nearest", "nearest", f"own story nearest\nof {result['gist']['among']:,}"))
+    for k, name in enumerate(("own frame", "another's frame")):
+        rows = [result["gist"][name][key] for key, _, _ in columns]
+        values = [row[metric] for row, (_, metric, _) in zip(rows, columns, strict=True)]
+        x = np.arange(3) + 0.38 * (k - 0.5)
+        axis.bar(x, values, 0.36, color=f"C{k}", label=f"gist of {name}")
+        axis.vlines(x, *zip(*(row["interval"] for row in rows), strict=True), color="black", lw=1)
+    axis.set(xticks=range(3), xticklabels=[label for _, _, label in columns], ylim=(0, 1.03), ylabel="share",
+             title="Gists: all words' cells destroyed")
+    axis.legend(fontsize=7)
+
+
+def plot_interpolation(axis, result: dict) -> None:
+    rows = {float(name): row for name, row in result["interpolation"].items() if name[0].isdigit()}
+    for k, end in enumerate(("first", "second")):
+        error_bars(axis, list(rows), [row[end] for row in rows.values()], "mean", fmt="o-", color=f"C{k}",
+                   label=f"content words of the {end} story")
+    twin = axis.twinx()
+    fluency = [row["bits_a_character"] for row in rows.values()]
+    twin.plot(list(rows), fluency, "s--", color="C2", label="bits a character")
+    twin.axhline(result["interpolation"]["stories"]["bits_a_character"], color="C2", ls=":", label="of real stories")
+    twin.set(ylabel="bits a character, language model", ylim=(0, None))
+    axis.set(xlabel="share of the second story's meaning", ylabel="share of content words", ylim=(0, 1.03),
+             title=f"Texts between {result['interpolation']['pairs']} pairs of neighbours")
+    axis.legend(fontsize=7, loc="upper left")
+    twin.legend(fontsize=7, loc="upper right")
+
+
+def plot_erased(axis, result: dict) -> None:
+    curves: dict[str, list[dict]] = {}
+    for name, row in result["erased"].items():
+        curves.setdefault(name.rsplit(", ", 1)[0], []).append(row)
+    for k, (name, rows) in enumerate(curves.items()):
+        color = f"C{k}"
+        error_bars(axis, ERASED, rows, "exact_match", fmt="o-", color=color, label=f"{name}: word for word")
+        axis.plot(ERASED, [row["words"]["mean"] for row in rows], "--", color=color, label="   content words read")
+    axis.set(xlabel="share of the frame that is erased, a square", ylabel="share", ylim=(-0.03, 1.03),
+             title="What is read of what is left")
+    axis.legend(fontsize=7)
+
+
+def plot(result: dict, output_dir: str) -> None:
+    panels = [panel for part, found in (("recall", [plot_cues, plot_sizes]), ("bits", [plot_bits]),
+                                        ("gist", [plot_gist]), ("interpolation", [plot_interpolation]),
+                                        ("erased", [plot_erased])) if result.get(part) for panel in found]
+    if not panels:
+        return
+    columns = min(3, len(panels))
+    lines = -(-len(panels) // columns)
+    figure = new_figure(6 * columns, 4.4 * lines)
+    axes = figure.subplots(lines, columns, squeeze=False).ravel()
+    for axis, panel in zip(axes, panels, strict=False):
+        panel(axis, result)
+        axis.grid(alpha=0.3)
+    for axis in axes[len(panels) :]:
+        axis.axis("off")
+    save_figure(figure, output_dir, "meaning")
+
+
 # ---- the section ----------------------------------------------------------------------------------------------------
 
 
@@ -434,13 +710,14 @@ def meaning(subject: Subject, memories: Sequence[int] = MEMORIES, num_samples: i
     unknown = [part for part in parts if part not in PARTS]
     if unknown:
         raise ValueError(f"--parts {' '.join(unknown)}: there are {', '.join(PARTS)}")
-    pool = Pool(subject, max(memories) if "recall" in parts else 0, seed, batch_size)
+    pool = Pool(subject, max(max(memories) if "recall" in parts else 0, NEAREST if "gist" in parts else 0), seed,
+                batch_size)
     count = pool.unseen if num_samples < 0 else min(num_samples, pool.unseen)
     print(f"{pool.unseen:,} whole unseen texts, {len(pool.texts) - pool.unseen:,} training texts as distractors")
-    result = {}
-    for part in parts:
-        if part == "recall":
-            result[part] = recall(pool, count, memories, read_retellings(pool, retellings), seed)
-        elif part == "bits":
-            result[part] = bits(pool, count, seed)
+    retold = read_retellings(pool, retellings) if "recall" in parts else []
+    calls = {"recall": lambda: recall(pool, count, memories, retold, seed), "bits": lambda: bits(pool, count, seed),
+             "gist": lambda: gist(pool, count), "interpolation": lambda: interpolation(pool, min(PAIRS, count)),
+             "erased": lambda: erased(pool, min(MOST_ERASED, count), seed)}
+    result = {part: calls[part]() for part in PARTS if part in parts}
+    plot(result, output_dir)
     return result
