@@ -200,7 +200,7 @@ def read_metrics(run: str) -> list[dict]:
 
 
 def plot(runs: list[str], path: Path) -> None:
-    """Loss and free-running scores of run folders against optimizer steps, as a PNG."""
+    """Loss, bits of unseen texts and exact match of run folders against optimizer steps, as a PNG."""
     from metrics import new_figure, save_figure
 
     def values(rows: list[dict], key: str) -> list[float]:
@@ -212,11 +212,14 @@ def plot(runs: list[str], path: Path) -> None:
         rows = read_metrics(run)
         train, evals = [r for r in rows if "loss" in r], [r for r in rows if "grid/exact_match" in r]
         axes[0].plot(values(train, "step"), values(train, "loss"), f"C{i}", lw=0.8, label=Path(run).name)
-        for axis, metric in zip(axes[1:], ("token_accuracy", "exact_match"), strict=True):
-            axis.plot(values(evals, "step"), values(evals, f"grid/{metric}"), color=f"C{i}", marker=".",
-                      label=Path(run).name)
-    for axis, title in zip(axes, ("training loss (nats a token)", "unseen texts, free-running token accuracy",
-                                  "unseen texts, free-running exact match"), strict=True):
+        for key, style, what in (("bits_per_token", "--", "from nothing"), ("bits_per_token_given_meaning", "-",
+                                                                            "given meaning tiles")):
+            axes[1].plot(values(evals, "step"), values(evals, key), style, color=f"C{i}", marker=".",
+                         label=f"{Path(run).name}, {what}")
+        axes[2].plot(values(evals, "step"), values(evals, "grid/exact_match"), color=f"C{i}", marker=".",
+                     label=Path(run).name)
+    for axis, title in zip(axes, ("training loss (nats a token)", "unseen texts, bits a token",
+                                  "unseen texts read from the grid, exact match"), strict=True):
         axis.set_title(title, fontsize=10)
         axis.set_xlabel("optimizer steps")
         axis.grid(alpha=0.3)

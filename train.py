@@ -337,7 +337,8 @@ def train(args: argparse.Namespace, checkpoint: dict | None, ranks: Ranks, lock:
         log(row)
         tqdm.write(f"step {step:,}: {len(fixed)} unseen texts, read back free-running: grid "
                    f"{scores['exact_match']:.1%} exact, {scores['token_accuracy']:.2%} of tokens; "
-                   f"{row['bits_per_token']:.2f} bits a token from nothing")
+                   f"{row['bits_per_token']:.2f} bits a token from nothing, "
+                   f"{row['bits_per_token_given_meaning']:.2f} given meaning tiles")
         for reference, prediction in list(zip(references, predictions, strict=True))[: args.show_samples]:
             to_text = lambda ids: tokenizer.decode(ids, skip_special_tokens=True).replace("\n", " ")
             tqdm.write(f"   text   {to_text(reference):.110}\n"
