@@ -273,8 +273,14 @@ class Subject:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """What texts can be read from. A frame must have sides of 4 cells at least."""
-        return (*PATHS, "frame") if self.model.config.grid_size >= 4 else PATHS
+        """What texts can be read from: there is no frame of every grid_size."""
+        from wheeler_code import check_sides
+
+        try:
+            check_sides(self.model.config.grid_size, self.model.config.grid_size)
+        except ValueError:
+            return PATHS
+        return (*PATHS, "frame")
 
     @cached_property
     def code(self):

@@ -309,7 +309,7 @@ def test_a_measurement_has_a_process_of_its_own():
 def test_quality_gathers_runs_and_draws_them(capsys, tmp_path):
     file, texts = tmp_path / "runs" / "quality.json", tmp_path / "stories.txt"
     texts.write_text("\n\n".join(text.replace("\n\n", " ") for text in stories("train")[:40]))
-    args = ["quality", "--dataset", str(texts), "--grid_size", "32", "--d_model", "32", "--max_seq_len", "8", "--limit",
+    args = ["quality", "--dataset", str(texts), "--grid_size", "32", "--d_model", "64", "--max_seq_len", "8", "--limit",
             "0.3", "--eval_samples", "8", "--results", str(file), "--output_dir", str(tmp_path), "--cache_dir",
             str(tmp_path / "cache")]
     assert bench.main([*args, "--competitors", "ours"]) == 0
@@ -329,7 +329,7 @@ def test_quality_gathers_runs_and_draws_them(capsys, tmp_path):
         "language: ours, lr 0.001")}
     assert (tmp_path / "time_to_quality.png").read_bytes() == picture
     capsys.readouterr()
-    for more, what in ((["--d_model", "64"], "holds runs with another config"), (["--batch_size", "9"], "batch_size")):
+    for more, what in ((["--d_model", "32"], "holds runs with another config"), (["--batch_size", "9"], "batch_size")):
         assert bench.main([*args, *more]) == 2
         assert what in capsys.readouterr().err
     assert set(json.loads(file.read_text())["runs"]) == {*stored, "language: ours, lr 0.001"}

@@ -180,7 +180,7 @@ def test_roofline():
 
 def test_flop_count_is_that_of_bench():
     """The default model without shares costs what bench.py counts for a text from the grid."""
-    args = SimpleNamespace(**vars(build_parser().parse_args(["--blank_share", "0"])))
+    args = SimpleNamespace(**vars(build_parser().parse_args(["--meaning_share", "0", "--blank_share", "0"])))
     model = WheelerTextAutoencoder(WheelerConfig(grid_size=16, d_model=64, max_seq_len=64, vocab_size=512)).train()
     from bench import gflop_by_part
 

@@ -54,7 +54,7 @@ def data(tokenizer, tmp_path_factory):
 def model(tokenizer):
     torch.manual_seed(0)
     return WheelerTextAutoencoder(WheelerConfig(
-        vocab_size=400, grid_size=8, d_model=64, max_seq_len=16, encoder_layers=1, grid_layers=0, decoder_layers=1),
+        vocab_size=400, grid_size=16, d_model=64, max_seq_len=16, encoder_layers=1, grid_layers=0, decoder_layers=1),
         tokenizer).eval()
 
 
@@ -277,11 +277,11 @@ def test_shuffled_latents_read_as_shuffled_texts(subject):
 
 def test_reconstruct_frames_says_what_does_not_fit(subject):
     texts = [subject.data[i].tolist()[-2:] for i in range(3)] + [list(range(30, 45)) + [1]]
-    predictions, fits = reconstruct_frames(subject.code, texts)               # 8 x 8 cells hold 10 bits
-    assert not any(fits) and not any(p == t for p, t in zip(predictions, texts, strict=True))
+    predictions, fits = reconstruct_frames(subject.code, texts)               # 16 x 16 cells hold 66 bits
+    assert fits == [True] * 3 + [False] == [p == t for p, t in zip(predictions, texts, strict=True)]
 
 
-def test_a_subject_knows_its_paths_and_what_it_is(subject, files):
+def test_a_subject_knows_its_paths_and_what_it_is(subject, files, monkeypatch):
     assert subject.paths == ("grid", "frame")
     torch.save(torch.load(files / "best.pt") | {"training": {"flags": {}, "step": 3}}, files / "trained.pt")
     other = Subject(files / "trained.pt", str(files), cache_dir=files / "cache", device="cpu")
@@ -291,6 +291,8 @@ def test_a_subject_knows_its_paths_and_what_it_is(subject, files):
     subject.model.save_pretrained(files / "packed")
     packed = Subject(files / "packed", str(files), cache_dir=files / "cache", device="cpu")
     assert packed.identity()["weights"] == mine["weights"] and packed.identity()["step"] is None
+    monkeypatch.setattr(subject.model.config, "grid_size", 8)                 # no frame is as small as that
+    assert subject.paths == ("grid",)
 
 
 def test_overlap_says_where_it_could_not_look(subject, files, monkeypatch, capsys):

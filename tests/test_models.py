@@ -95,27 +95,31 @@ def test_the_frame_of_a_grid_without_an_end_is_cut_to_make_room_for_one(wide):
 
 
 def test_a_text_that_does_not_fit_into_the_frame_is_said(model):
-    with pytest.raises(ValueError, match="text 1 costs [0-9]+ bits under this model, a frame of 16 x 16 holds about"):
-        model.get_grid_as_image(model.encode(["", "The rabbit ran home."]))
+    texts = ["", "The rabbit ran home. “Zoë"]
+    said = "text 1 costs [0-9]+ bits under this model, a frame of 16 x 16 holds"
+    grids = model.encode(texts)
+    assert model.decode(grids) == texts
+    for write in (lambda: model.get_grid_as_image(grids), lambda: model.encode_frame(texts)):
+        with pytest.warns(UserWarning, match=f"{said} .*: the frame holds its gist, not its words"):
+            assert write().shape == (2, 16, 16)
+    with pytest.raises(ValueError, match=said):
+        model.encode_frame(texts, strict=True)
 
 
-def test_the_grid_of_a_damaged_frame_is_that_of_what_can_be_read(wide):
+def test_the_grid_of_a_damaged_frame_is_that_of_its_gist(wide):
     frame = wide.encode_frame("A red hat")
-    frame[0, 3:5] *= -1
-    with pytest.warns(UserWarning, match="frame 0: damaged, the checksum fails"):
+    frame[0, 24:] *= -1                                                       # where the words are
+    with pytest.warns(UserWarning, match="frame 0: no words to be trusted"):
         grid = wide.set_grid_from_image(frame)
-    with pytest.warns(UserWarning, match="damaged"):
+    with pytest.warns(UserWarning, match="frame 0: no words to be trusted"):
         text = wide.decode_frame(frame)
-    assert grid.shape == (1, 32, 32, 64) and wide.decode(grid)[:14] == text[:14]
-    with pytest.warns(UserWarning, match="frame 0, 1: damaged"):
-        blank = wide.set_grid_from_image(torch.ones(2, 32, 32))
-    assert torch.isfinite(blank).all()
+    assert grid.shape == (1, 32, 32, 64) and text != "A red hat" and wide.decode(grid)[:14] == text[:14]
 
 
 def test_the_default_model_has_the_documented_size():
     model = WheelerTextAutoencoder(WheelerConfig())
     parameters = sum(p.numel() for p in model.parameters())
-    assert 20e6 <= parameters <= 22e6
+    assert 24e6 <= parameters <= 26e6
     ids = torch.randint(3, 8192, (2, 12))
     with torch.no_grad():
         logits, grid = model(ids, torch.ones(2, 12))
@@ -217,7 +221,7 @@ def test_blank_rows_are_a_language_model(scrambled):
     assert torch.allclose(logits[2:], scrambled.head(scrambled.decoder(F.pad(ids[2:, :-1], (1, 0)), zero)), atol=1e-5)
     assert torch.allclose(scrambled(ids, blank_rows=3)[0][2:], logits[2:], atol=1e-5)
     for rows in (4, -1):
-        with pytest.raises(ValueError, match=f"blank_rows = {rows} does not fit a batch of 3"):
+        with pytest.raises(ValueError, match=f"blank_rows = {rows} do not fit a batch of 3"):
             scrambled(ids, blank_rows=rows)
 
 
@@ -316,8 +320,10 @@ def test_one_batch_overfits_without_the_aligned_start():
         loss.backward()
         optimizer.step()
     assert loss < 0.1            # guessing the four first tokens costs log(4) each, 0.17 a token: the grid is read
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for name, p in model.named_parameters()
-               if name != "encoder.blank"), "a parameter without a gradient"
+    tiles = torch.tensor([3, 2, 1, 3])
+    F.cross_entropy(model(ids, meaning_tiles=tiles)[0].flatten(0, 1), ids.flatten()).backward()
+    without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert not without, "a parameter without a gradient"
 
 
 # ---- checkpoints and the hub ----------------------------------------------------------------------------------------
