@@ -268,7 +268,7 @@ def race(name: str, config: WheelerConfig, data: TokenDataset, unseen: TokenData
         ids, mask = (x.to(device) for x in next(stream))
         clock = now(device)
         for group in optimizer.param_groups:
-            group["lr"] = get_lr(step, recipe, 10**12)                        # so far away that the cosine is flat
+            group["lr"] = group["factor"] * get_lr(step, recipe, 10**12)      # so far away that the cosine is flat
         with autocast():
             logits, _ = model(ids, mask, blank_rows=blank_rows)
             target = ids.masked_fill(~mask, -100)

@@ -535,13 +535,27 @@ def test_weight_decay_only_on_linear_layers(run):
     run()
     args = build_parser().parse_args(["--weight_decay", "0.3"])
     model = WheelerTextAutoencoder.load_from_checkpoint("run/last.pt")
-    decayed, free = train.make_optimizer(model, args).param_groups
+    groups = train.make_optimizer(model, args).param_groups
     names = {id(p): name for name, p in model.named_parameters()}
-    assert decayed["weight_decay"] == 0.3 and free["weight_decay"] == 0.0
-    assert len(decayed["params"]) + len(free["params"]) == len(names)
-    free_names = {names[id(p)] for p in free["params"]}
-    assert {"encoder.embedding.weight", "encoder.text_code", "encoder.norm_out.weight"} <= free_names
-    assert all(p.dim() == 2 and "embedding" not in names[id(p)] for p in decayed["params"])
+    assert {group["weight_decay"] for group in groups} == {0.3, 0.0}
+    assert sorted(id(p) for group in groups for p in group["params"]) == sorted(names)
+    decayed, free = ({names[id(p)] for group in groups if group["weight_decay"] == decay for p in group["params"]}
+                     for decay in (0.3, 0.0))
+    assert {"encoder.embedding.weight", "encoder.text_code", "encoder.norm_out.weight", "meaning.table.weight"} <= free
+    assert all(p.dim() == 2 for name, p in model.named_parameters() if name in decayed)
+    assert not any("embedding" in name for name in decayed)
+
+
+def test_the_meaning_has_a_learning_rate_of_its_own(run):
+    args = build_parser().parse_args([])
+    run("--max_steps 1")
+    model = WheelerTextAutoencoder.load_from_checkpoint("run/last.pt")
+    factors = {id(p): group["factor"] for group in train.make_optimizer(model, args).param_groups
+               for p in group["params"]}
+    assert all(factors[id(p)] == (train.MEANING_RATE if name.startswith("meaning.") else 1)
+               for name, p in model.named_parameters())
+    groups = load("run/last.pt")["training"]["optimizer"]["param_groups"]
+    assert all(group["lr"] == pytest.approx(group["factor"] * 3e-4 / 100) for group in groups)  # one step of warm-up
 
 
 def test_wandb_is_imported_only_when_asked(run, monkeypatch, capsys):
@@ -793,7 +807,7 @@ def test_grad_checkpointing_changes_no_number(run, monkeypatch):
     run("--dropout 0.2", "plain")
     assert not calls
     run("--dropout 0.2 --grad_checkpointing", "less")
-    assert len(calls) == 4 * 3                                                # encoder; decoder with, without a context
+    assert len(calls) == 4 * 4                                                # encoder; decoder of grid, tiles, nothing
     assert_same(load("plain/last.pt")["model"], load("less/last.pt")["model"])
 
 
