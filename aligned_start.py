@@ -81,8 +81,10 @@ def start_meaning(model: nn.Module, data, most_texts: int = 50_000) -> None:
     if not c.aligned_start:
         return
     chosen, counts = np.linspace(0, len(data) - 1, min(len(data), most_texts)).astype(int), np.zeros(c.vocab_size)
-    for i in chosen:
-        counts[np.unique(data[i])] += 1
+    for rows in np.array_split(chosen, -(-len(chosen) // 500)):
+        ids, mask = (x.numpy() for x in data.batch(rows))                     # which looks for damaged tokens too
+        for row, keep in zip(ids, mask, strict=True):
+            counts[np.unique(row[keep])] += 1
     share = torch.from_numpy((counts + 0.5) / (len(chosen) + 1)).float()
     meaning.weight.fill_(math.log(-math.log(0.5 / (len(chosen) + 1))))     # never seen: as much as can be
     meaning.weight[: c.vocab_size] = (-share.log()).clamp(min=0.02).log()

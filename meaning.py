@@ -28,7 +28,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.linalg import hadamard
 from torch import Tensor, nn
 
 from tiles import tile_words
@@ -44,8 +43,10 @@ def projections(tiles: int, dim: int) -> np.ndarray:
     if not tiles:
         return np.empty((0, CODE, dim), np.float32)
     size = 1 << (dim - 1).bit_length()
-    rows, matrix = tiles * CODE, hadamard(size)[:, :dim].astype(np.float32)
-    blocks = []
+    rows, matrix, blocks = tiles * CODE, np.ones((1, 1), np.float32), []
+    while len(matrix) < size:                                                 # Sylvester's Hadamard matrix
+        matrix = np.kron(np.float32([[1, 1], [1, -1]]), matrix)
+    matrix = matrix[:, :dim]
     for block in range(-(-rows // size)):
         bits = hashlib.shake_256(b"meaning %d" % block).digest(-(-dim // 8))
         signs = 1 - 2.0 * np.unpackbits(np.frombuffer(bits, np.uint8))[:dim].astype(np.float32)

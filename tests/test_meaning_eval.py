@@ -71,6 +71,7 @@ def test_readings_are_judged_by_words_only_where_they_are_not_exact():
                            Reading("A pig.", True, 0, 1.0, [8, 1])])          # exact, but of another text
     assert rows["exact_match"] == pytest.approx(1 / 3) and rows["words"]["mean"] == pytest.approx(0.5)
     assert rows["gists"]["mean"] == pytest.approx(0.25) and rows["gists"]["n"] == 2
+    assert rows["control"]["mean"] == 0                                       # pig, dog and cat for dog, cat and cow
 
 
 def test_the_pool_holds_whole_texts_once_unseen_ones_first(pool, subject):
