@@ -562,7 +562,8 @@ def interpolation(pool: Pool, count: int) -> dict:
 
 def judge_readings(texts: Sequence[list[int]], said: Sequence[str], readings: Sequence[Reading]) -> dict:
     """Share that is read word for word; `words`: share of the text's content words that are read, in the text or in its
-    gist; `gists`: the same of those not read word for word, if there are any; `control`: `words` of another's reading."""
+    gist; `gists`: the same of those not read word for word, if there are any; `control`: that are in what is read of
+    the text before."""
     exact = [reading.exact and reading.ids == ids for reading, ids in zip(readings, texts, strict=True)]
     words = [1.0 if same else covered(content_words(text), reading.text)
              for same, text, reading in zip(exact, said, readings, strict=True)]
@@ -581,8 +582,8 @@ def erased(pool: Pool, count: int, seed: int) -> dict:
     if short:
         written = code.write(short, redundant=True)
         frames[f"redundant, {len(short[0])} tokens"] = short, np.stack([one.frame for one in written])
-    print(f"a square of the frame erased, {count} texts; word for word; content words that are in what is read; in what is "
-          "read of another text:")
+    print(f"a square of the frame erased, {count} texts; word for word; content words that are in what is read; in "
+          "what is read of another text:")
     for name, (texts, plain) in frames.items():
         said = subject.say(texts)
         (_, square), *_ = disturbances(np.random.default_rng([seed, 3]))["erased square, share of the area"]
@@ -676,11 +677,11 @@ def plot_erased(axis, result: dict) -> None:
     for name, row in result["erased"].items():
         curves.setdefault(name.rsplit(", ", 1)[0], []).append(row)
     for k, (name, rows) in enumerate(curves.items()):
-        color = f"C{k}"
-        error_bars(axis, ERASED, rows, "exact_match", fmt="o-", color=color, label=f"{name}: word for word")
-        axis.plot(ERASED, [row["words"]["mean"] for row in rows], "--", color=color, label="   content words read")
+        axis.plot(ERASED, [row["exact_match"] for row in rows], "o-", ms=4, color=f"C{k}", label=f"{name}: word for word")
+        axis.fill_between(ERASED, *zip(*(row["interval"] for row in rows), strict=True), color=f"C{k}", alpha=0.1)
+        axis.plot(ERASED, [row["words"]["mean"] for row in rows], "--", color=f"C{k}", label="   content words read")
     control = [row["control"]["mean"] for row in next(iter(curves.values()))]
-    axis.plot(ERASED, control, "k:", label="   content words, another text's frame")
+    axis.plot(ERASED, control, "k:", label="content words, from another text's frame")
     axis.set(xlabel="share of the frame that is erased, a square", ylabel="share", ylim=(-0.03, 1.03),
              title="What is read of what is left")
     axis.legend(fontsize=7)
