@@ -110,6 +110,18 @@ def test_without_words_a_frame_is_never_called_exact_and_keeps_its_meaning(pool)
     assert all(reading.exact for reading in pool.code.read(frames))
 
 
+def test_damaged_frames_are_read_as_the_reader_does(pool):
+    written = pool.code.write(pool.texts[:6])
+    frames = np.stack([one.frame for one in written])
+    frames[1, -24:], frames[2, :8], frames[3, :, :20], frames[4] = 0, 0, 0, 1
+    found = meaning_eval.read_damaged(pool.code, written, frames, "")
+    for mine, real in zip(found, pool.code.read(frames), strict=True):
+        assert (mine.exact, mine.foreign, mine.text) == (real.exact, real.foreign, real.text)
+    assert [reading.exact for reading in found] == [True, False, False, False, False, True]
+    with pytest.raises(RuntimeError, match="disagrees"):                      # frames of other texts
+        meaning_eval.read_damaged(pool.code, written[::-1], frames, "")
+
+
 def test_pairs_in_the_wrong_order_turn_the_figures_round(pool, monkeypatch):
     known = meaning_eval.meanings(pool, range(pool.unseen))
     nearest = lambda mixed: [pool.texts[i] for i in (mixed @ known.T).argmax(1).tolist()]      # a teller that knows all
