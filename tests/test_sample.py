@@ -61,7 +61,7 @@ def test_a_text_comes_back_and_its_picture_holds_it(run, tmp_path, small_model):
     code, lines, error = run("--from", "samples/1-frame.png", "--json")
     row = json.loads(lines[0])
     assert (code, error) == (0, "") and row.pop("bits") == pytest.approx(101, abs=20)
-    assert row == {"file": "samples/1-frame.png", "text": TEXT, "exact": True, "gist": False, "meaning_tiles": 55}
+    assert row == {"file": "samples/1-frame.png", "text": TEXT, "exact": True, "gist": False, "meaning_tiles": 31}
 
 
 def test_json_of_many_texts_and_of_standard_input(run, tmp_path):
@@ -74,7 +74,7 @@ def test_json_of_many_texts_and_of_standard_input(run, tmp_path):
     for row in rows:
         assert row["grid"] == row["frame"] == row["attractor"] == row["text"]
         assert row["grid_exact"] and row["frame_exact"] and row["attractor_exact"] and row["exact"] and row["fits"]
-        assert not row["frame_gist"] and not row["attractor_gist"] and 32 < row["meaning_tiles"] < 63
+        assert not row["frame_gist"] and not row["attractor_gist"] and row["meaning_tiles"] == 31
         assert 0 < row["bits"] < row["frame_bits"] == pytest.approx(1256, abs=6) and row["pictures"] == []
     assert not (tmp_path / "samples").exists()
     code, lines, error = run("--file", "a.txt", "--max_texts", "1")
@@ -230,7 +230,7 @@ def test_a_picture_survives_the_mail(run, picture, name, change):
 @pytest.mark.parametrize("note", [True, False])
 def test_a_damaged_picture_gives_its_gist(run, picture, small_model, note):
     pixels = np.asarray(picture.convert("L")).copy()
-    assert small_model.read_frame(small_model.encode_frame(TEXT))[0].meaning_tiles == 55
+    assert small_model.read_frame(small_model.encode_frame(TEXT))[0].meaning_tiles == 31
     pixels[56:] = 127                                                         # the row of tiles with the words
     info = PngImagePlugin.PngInfo()
     info.add_text("wheeler", picture.info["wheeler"])
@@ -240,7 +240,7 @@ def test_a_damaged_picture_gives_its_gist(run, picture, small_model, note):
     frame[:, 56:] = 0
     gist = small_model.read_frame(frame)[0].text
     assert code == 1 and gist != TEXT
-    assert row == {"file": "damaged.png", "text": gist, "exact": False, "gist": True, "meaning_tiles": 55, "bits": 0}
+    assert row == {"file": "damaged.png", "text": gist, "exact": False, "gist": True, "meaning_tiles": 31, "bits": 0}
     code, lines, error = run("--from", "damaged.png")
     assert (code, lines) == (1, [sample.plain(gist)])
     assert error == "sample.py: damaged.png: a gist, no more: its words are damaged, or did not fit\n"
@@ -400,5 +400,5 @@ def test_the_shipped_model_keeps_to_its_sizes():
         pytest.skip("no model is shipped in this checkout")
     assert WheelerTextAutoencoder.load_from_checkpoint(folder).config.grid_size == 64
     sizes = [path.stat().st_size for path in folder.iterdir()]
-    assert max(sizes) < 16 << 20 and sum(sizes) < 45 << 20
+    assert max(sizes) < 16 << 20 and sum(sizes) < 50 << 20
     assert "CDLA-Sharing-1.0" in (folder / "README.md").read_text(encoding="utf-8")
