@@ -231,13 +231,13 @@ def test_a_picture_survives_the_mail(run, picture, name, change):
 def test_a_damaged_picture_gives_its_gist(run, picture, small_model, note):
     pixels = np.asarray(picture.convert("L")).copy()
     assert small_model.read_frame(small_model.encode_frame(TEXT))[0].meaning_tiles == 31
-    pixels[56:] = 127                                                         # the row of tiles with the words
+    pixels[32:] = 127                                                         # the rows of tiles with the words
     info = PngImagePlugin.PngInfo()
     info.add_text("wheeler", picture.info["wheeler"])
     Image.fromarray(pixels).save("damaged.png", pnginfo=info if note else None)
     code, lines, error = run("--from", "damaged.png", "--json")
     row, frame = json.loads(lines[0]), small_model.encode_frame(TEXT)
-    frame[:, 56:] = 0
+    frame[:, 32:] = 0
     gist = small_model.read_frame(frame)[0].text
     assert code == 1 and gist != TEXT
     assert row == {"file": "damaged.png", "text": gist, "exact": False, "gist": True, "meaning_tiles": 31, "bits": 0}
