@@ -34,7 +34,7 @@ def test_cells_are_the_frame_and_nothing_else_is_taken():
 def test_write_disturb_collapse_read(player, small_model):
     cells, note = player.write(TEXT, redundant=False)
     assert (app.from_cells(cells, 64) == small_model.encode_frame(TEXT)[0].numpy()).all()
-    assert note == "11 tokens, 101 of about 1256 bits, 55 meaning tiles"
+    assert note == "11 tokens, 105 of about 1256 bits, 31 meaning tiles"
     history, note, readings = player.collapse(cells, noise=0.9)
     assert [(r.text, r.exact) for r in readings] == [(TEXT, True)] * 2 and note.startswith("CONVERGED")
     assert history.dtype == np.uint8 and history.shape[1:] == (64, 64) and len(history) > 10
@@ -44,7 +44,7 @@ def test_write_disturb_collapse_read(player, small_model):
 
 def test_without_its_words_a_frame_gives_a_gist(player, small_model):
     frame = app.from_cells(player.write(TEXT, redundant=False)[0], 64)
-    frame[56:] = 0
+    frame[32:] = 0
     _, _, (before, after) = player.collapse(app.to_cells(frame), noise=0)
     assert not before.exact and not after.exact and before.text == small_model.read_frame(frame)[0].text != ""
     _, _, (before, _) = player.collapse(app.to_cells(np.ones((64, 64))), noise=0.5)
@@ -63,7 +63,7 @@ def test_a_painted_block_breaks_the_plain_frame_and_not_the_redundant_one(player
     for redundant in (False, True):
         cells, _ = player.write("Hi Tom", redundant)
         frame = app.from_cells(cells, 64)
-        frame[50:60, 20:30] = -1                                          # where the short text stands
+        frame[33:43, 20:30] = -1                                          # where the short text stands
         _, _, readings = player.collapse(app.to_cells(frame), noise=0)
         assert [reading.exact for reading in readings] == [redundant] * 2
         assert (readings[0].text == "Hi Tom") == redundant
