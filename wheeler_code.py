@@ -571,15 +571,18 @@ class FrameCode:
         header = self._header(tile_numbers(cells[0]))
         if header is not None:
             rows, weights = header
-            if weights != self.fingerprint % WEIGHTS_TOLD:
-                return True, []
-            return False, [self._plain_candidate(frame, cells, rows)] if rows else []
+            if weights == self.fingerprint % WEIGHTS_TOLD:
+                return False, [self._plain_candidate(frame, cells, rows)] if rows else []
         found = bytes_from_frame(plausible(frame), list(self._checks()))
         if found is not None:
             most, unit = self._checks()[found[1]], 1 << number_bits(self.height, self.width) - 8 * (
                 len(found[0]) - self._checks()[found[1]])
             number = int.from_bytes(found[0][most:], "big") * unit + unit // 2
             return False, [(number, unit, tile_codebook()[list(found[0][:most])])]
+        # Damage can make a header of any tile: other weights are named where all that such a frame shows is whole.
+        shown = cells[: 1 + meaning_count(self.height, self.width, header[0])] if header is not None else None
+        if shown is not None and (tile_numbers(shown) >= 0).all():
+            return True, []
         return False, [self._plain_candidate(frame, cells, rows) for rows in range(1, top + 1)]
 
     def _header(self, number: int) -> tuple[int, int] | None:

@@ -359,6 +359,12 @@ def test_redundant_texts(model):
     damaged = np.where(np.random.default_rng(0).random(frames.shape) < 0.01, -frames, frames)
     for given in (frames, damaged):
         assert [(r.ids, r.exact) for r in code.read(given)] == [(ids, True) for ids in texts]
+    other = FrameCode(model, 64, 64)
+    other.fingerprint += 1
+    foreign = frames.copy()                                                   # damage that looks like another's header
+    foreign[:, :8, :8] = other.write(texts[:1])[0].frame[:8, :8]
+    assert [code._header(tile_numbers(foreign[0, :8, :8].ravel())) is None, code.look(foreign[0])[0]] == [False, False]
+    assert [(r.ids, r.exact) for r in code.read(foreign)] == [(ids, True) for ids in texts]
     random_ids = torch.randint(3, 300, (60,), generator=torch.Generator().manual_seed(0)).tolist() + [1]
     one, = code.write([random_ids], redundant=True)
     assert not one.fits and not code.read(one.frame[None])[0].exact
