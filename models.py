@@ -6,6 +6,8 @@
                                                                    v       |
                                                     frame (B, H, W) of -1 and +1    <- where the Wheeler dynamics run
 
+    input_ids (B, T) --Meaning--> up to M tiles of the frame --Decoder without a grid--> logits (B, T, V), words, gist
+
 Encoder: token embedding, text self-attention, then one query a grid patch (p x p cells) cross-attends to the text; a
 linear map unfolds every patch latent into its p x p x D cells. Decoder: the inverse linear map folds the cells back to
 latents, which mix among themselves; an autoregressive transformer with cross-attention to them gives the text. Working

@@ -1,7 +1,7 @@
 """Train the Wheeler text autoencoder.
 
     python train.py --dataset sample --grid_size 32 --d_model 128 --max_seq_len 64 --max_steps 100  # a minute
-    python train.py                                           # TinyStories from the hub, the default 21M model
+    python train.py                                           # TinyStories from the hub, the default 25M model
     python train.py --batch_size 64 --grid_size 64 --d_model 256 --epochs 10 --fp16                    # on a GPU
     python train.py --resume                                  # go on where checkpoints/last.pt stopped, with its flags
     python train.py --resume runs/a/last.pt                   # the same for a run in another folder
@@ -10,9 +10,9 @@
     python train.py --plot checkpoints                        # curves of a run as a PNG
     python train.py --doctor --fp16 --batch_size 64           # check the machine, time and memory of these flags
 
-Writes <output_dir>/last.pt and best.pt (lowest validation loss: the sum of those from grid and nothing), metrics.jsonl
-(one JSON object a line) and run.json (flags, commit, versions). Every step decodes a share of the batch from nothing
-(the language model that wheeler_code.py needs) and the rest from the grid.
+Writes <output_dir>/last.pt and best.pt (lowest validation loss: the sum of those from grid, meaning tiles and nothing),
+metrics.jsonl (one JSON object a line) and run.json (flags, commit, versions). Every step decodes a share of the batch
+from a random number of each text's meaning tiles, a share from nothing (a language model), and the rest from the grid.
 A new run in a folder that holds one moves the files of that one to <output_dir>/earlier-1, 2, ... Ctrl-C ends a run
 after the step at hand, saves last.pt and exits with 130; what can be mended on the command line exits with 2.
 """
