@@ -574,7 +574,7 @@ def judge_readings(texts: Sequence[list[int]], said: Sequence[str], readings: Se
 
 
 def read_damaged(code: FrameCode, written: Sequence[Written], frames: np.ndarray, what: str) -> list[Reading]:
-    """What `FrameCode.read` says of frames that the texts were written into, at a tenth of its price: the words are
+    """What `FrameCode.read` says of frames that the texts were written into, for less work: the words are
     there if the number that the frame holds lies in the text's interval, and only gists are decoded. RuntimeError where
     reading the first frames for real says otherwise."""
     out: list[Reading] = []
