@@ -44,6 +44,7 @@ from metrics import (
     save_figure,
     share,
 )
+from models import text_bits
 from probes import paraphrase
 from survive import disturbances
 from tiles import TILE, split_tiles
@@ -97,8 +98,7 @@ def costs(code: FrameCode, texts: Sequence[list[int]], tiles: Sequence[np.ndarra
         ids, mask = code.model._padded([texts[i] for i in rows])
         estimates, counts = code.estimates([tiles[i] for i in rows])
         logits = code.model.told(ids, mask, estimates.float(), counts)
-        nats = F.cross_entropy(logits.float().transpose(1, 2), ids, reduction="none") * mask
-        out[rows] = nats.double().sum(1).cpu().numpy() / math.log(2)
+        out[rows] = text_bits(logits, ids, mask).cpu().numpy()
     return out
 
 

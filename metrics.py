@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from checkpoint import find_checkpoint, read_checkpoint
 from data import DEFAULT_DATASET, TokenDataset, Tokens, build_dataset, fingerprint, load_texts, tokenize
-from models import WheelerTextAutoencoder
+from models import WheelerTextAutoencoder, text_bits
 from tokenizer import first_line, tokenizer_to_dict
 
 PATHS = ("grid",)                                                            # what `reconstruct` reads texts from
@@ -197,8 +197,7 @@ def language_model_bits(model: WheelerTextAutoencoder, data: TokenDataset, indic
         rows = order[start : start + batch_size]
         ids, mask = (x.to(device) for x in data.batch([indices[i] for i in rows]))
         logits, _ = model(ids, mask, blank_rows=len(ids))
-        nats = F.cross_entropy(logits.float().transpose(1, 2), ids, reduction="none") * mask
-        bits[rows] = nats.double().sum(1).cpu().numpy() / math.log(2)
+        bits[rows] = text_bits(logits, ids, mask).cpu().numpy()
     return bits
 
 

@@ -400,6 +400,12 @@ class Decoder(nn.Module):
         return self.norm_out(x)
 
 
+def text_bits(logits: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+    """(B,) float64: what logits (B, T, V) charge for texts ids (B, T), in bits, padding (mask False) left out."""
+    nats = F.cross_entropy(logits.float().transpose(1, 2), ids, reduction="none") * mask
+    return nats.double().sum(1) / math.log(2)
+
+
 class Teller:
     """Decoding without a grid, token by token, told by meaning tiles: what `WheelerTextAutoencoder.told` does at once.
 
@@ -770,8 +776,7 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
         out = []
         for start in range(0, len(ids), 16):
             part, keep = ids[start : start + 16], mask[start : start + 16]
-            nats = F.cross_entropy(self.told(part, keep, None, None).transpose(1, 2), part, reduction="none") * keep
-            out += (nats.double().sum(1) / math.log(2)).tolist()
+            out += text_bits(self.told(part, keep, None, None), part, keep).tolist()
         return out
 
     @torch.no_grad()

@@ -567,18 +567,19 @@ class FrameCode:
     def look(self, frame: np.ndarray) -> tuple[bool, list[tuple[int, int, np.ndarray]]]:
         """(foreign, candidates): what a frame (H, W) may hold, each candidate a number, the size of the interval around
         it, and the numbers of its meaning tiles. foreign: its header names other weights."""
-        cells, top = split_tiles(plausible(frame)), self.height // TILE
+        clean, top, checks = plausible(frame), self.height // TILE, self._checks()
+        cells = split_tiles(clean)
         header = self._header(tile_numbers(cells[0]))
         if header is not None:
             rows, weights = header
             if weights == self.fingerprint % WEIGHTS_TOLD:
                 return False, [self._plain_candidate(frame, cells, rows)] if rows else []
-        found = bytes_from_frame(plausible(frame), list(self._checks()))
+        found = bytes_from_frame(clean, list(checks))
         if found is not None:
-            most, unit = self._checks()[found[1]], 1 << number_bits(self.height, self.width) - 8 * (
-                len(found[0]) - self._checks()[found[1]])
-            number = int.from_bytes(found[0][most:], "big") * unit + unit // 2
-            return False, [(number, unit, tile_codebook()[list(found[0][:most])])]
+            payload, most = found[0], checks[found[1]]
+            unit = 1 << number_bits(self.height, self.width) - 8 * (len(payload) - most)
+            number = int.from_bytes(payload[most:], "big") * unit + unit // 2
+            return False, [(number, unit, tile_codebook()[list(payload[:most])])]
         # Damage can make a header of any tile: other weights are named where all that such a frame shows is whole.
         shown = cells[: 1 + meaning_count(self.height, self.width, header[0])] if header is not None else None
         if shown is not None and (tile_numbers(shown) >= 0).all():
