@@ -22,8 +22,9 @@ from PIL import Image
 
 from models import WheelerTextAutoencoder
 from sample import tokens
-from wheeler_code import FrameCode, Reading, cost_of, frame_bits
-from wheeler_cpu import Parser, WheelerMemoryCPU, add_noise, frame_image
+from wheeler.cli import Parser
+from wheeler.frame.code import FrameCode, Reading, cost_of, frame_bits
+from wheeler_cpu import WheelerMemoryCPU, add_noise, frame_image
 from wheeler_memory import WheelerMemory
 
 TEXT_CHARACTERS, MEMORIES, MAX_TICKS, LEVELS = 4000, 100, 200, 254            # limits; cells are sent as 0 .. 254

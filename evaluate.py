@@ -17,12 +17,11 @@
 Paths: "grid" reads the text from the grid, free-running, "frame" from the frame alone, which `encode_frame` writes.
 Texts: "validation" are unseen texts of the data set, "beginnings" the same cut to 8, 16, ... tokens, "random" are words
 of these in random order, "unusual" are made-up names, digits, accents, emoji, code and other scripts. What the scores
-mean: metrics.py. Tables, figures in <output_dir>, and one JSON object as the last line. Every section is a function of
-a `Subject` for a notebook: `text(Subject("checkpoints/best.pt"))`.
+mean: wheeler/measure/metrics.py and wheeler/training/scores.py. Tables, figures in <output_dir>, and one JSON object as
+the last line. Every section is a function of a `Subject` for a notebook: `text(Subject("checkpoints/best.pt"))`.
 """
 
 import argparse
-import importlib
 import inspect
 import json
 import sys
@@ -33,13 +32,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from data import DataError, TokenDataset, add_data_flags
-from metrics import (
+from wheeler.figures import new_figure, save_figure
+from wheeler.measure.meaning import meaning
+from wheeler.measure.metrics import (
     LENGTHS,
-    PATHS,
     Subject,
     beginnings,
-    closed,
     evenly,
     first_texts,
     hash_frames,
@@ -47,22 +45,19 @@ from metrics import (
     language_model_bits,
     measure,
     nearest_by_words,
-    new_figure,
     overlap,
     probe_texts,
-    reconstruct,
     reconstruct_frames,
-    save_figure,
-    score,
-    share,
-    teacher_forced,
-    wilson_interval,
 )
+from wheeler.measure.probes import geometry, space
+from wheeler.measure.survive import disturb, lengths, picture, ticks
+from wheeler.training.data import TokenDataset, add_data_flags
+from wheeler.training.scores import PATHS, closed, reconstruct, score, share, teacher_forced, wilson_interval
+from wheeler.training.texts import DataError
+from wheeler_memory import distances, pack
 
 TEXTS = ("validation", "beginnings", "random", "unusual")
 FIGURES = ("exact_match", "recall_at_1", "recall_at_10", "nearest", "ratio", "mean")           # that --compare shows
-SECTIONS = {"text": "evaluate", "lengths": "survive", "disturb": "survive", "ticks": "survive", "picture": "survive",
-            "space": "probes", "geometry": "probes", "meaning": "meaning_eval"}  # section, its function -> module
 
 
 # ---- controls -------------------------------------------------------------------------------------------------------
@@ -121,11 +116,9 @@ def lookups(subject: Subject, references: Sequence[list[int]], lookup_samples: i
 
 def nearest_by_frames(subject: Subject, texts: Sequence[list[int]], known: Sequence[list[int]]) -> list[list[int]]:
     """For each text the known one whose frame has most cells of the same sign; texts are token ids."""
-    from wheeler_memory import _distances, pack
-
     signs, cues = (pack(np.stack([one.frame for one in subject.code.write(rows)])) for rows in (known, texts))
     distance = np.empty((len(cues), len(signs)), np.int32)
-    _distances(signs, cues, distance)
+    distances(signs, cues, distance)
     return [known[i] for i in distance.argmin(1)]
 
 
@@ -296,6 +289,9 @@ def compare(paths: Sequence[str]) -> dict:
 
 # ---- the command ----------------------------------------------------------------------------------------------------
 
+SECTIONS = {"text": text, "lengths": lengths, "disturb": disturb, "ticks": ticks, "picture": picture, "space": space,
+            "geometry": geometry, "meaning": meaning}
+
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="evaluate.py", description=__doc__,
@@ -328,11 +324,6 @@ def build_parser() -> argparse.ArgumentParser:
 
 OPTIONS = ("num_samples", "texts", "paths", "lookup_samples", "lengths", "length", "grid_samples", "square",
            "memories", "retellings", "parts")
-
-
-def section_function(name: str):
-    """The function of a section; its module is imported now."""
-    return globals()[name] if SECTIONS[name] == "evaluate" else getattr(importlib.import_module(SECTIONS[name]), name)
 
 
 def check_flags(args: argparse.Namespace, functions: dict) -> None:
@@ -368,7 +359,7 @@ def main(argv: list[str] | None = None) -> int:
         for name in names:
             if name not in (*SECTIONS, "all"):
                 raise ValueError(f"no section {name!r}; there are {', '.join(SECTIONS)} and all")
-        functions = {name: section_function(name) for name in (SECTIONS if "all" in names else names)}
+        functions = {name: SECTIONS[name] for name in (SECTIONS if "all" in names else names)}
         check_flags(args, functions)
         try:
             Path(args.output_dir).mkdir(parents=True, exist_ok=True)

@@ -31,12 +31,14 @@ import numpy as np
 import torch
 from PIL import Image, PngImagePlugin
 
-from checkpoint import find_checkpoint
-from data import read_local, split_texts
 from models import WheelerTextAutoencoder
-from tiles import fence_line
-from wheeler_code import FrameCode, cost_of, frame_bits
-from wheeler_cpu import Parser, WheelerMemoryCPU, add_noise, frame_image
+from wheeler.cli import Parser
+from wheeler.dynamics.tiles import fence_line
+from wheeler.frame.code import FrameCode, cost_of, frame_bits
+from wheeler.model.checkpoint import find_checkpoint
+from wheeler.model.inputs import padded
+from wheeler.training.texts import read_local, split_texts
+from wheeler_cpu import WheelerMemoryCPU, add_noise, frame_image
 
 INPUT_BYTES, PICTURE_FACTOR = 1 << 24, 32                                     # largest text file; pixels a cell
 BATCH = 16                                                                    # texts at once
@@ -65,7 +67,7 @@ def reconstruct(model: WheelerTextAutoencoder, code: FrameCode | None, texts: li
     sides give no frame: then only the grid is read. first: number of the first text; noise depends on it and the
     seed."""
     rows, cut = zip(*(tokens(model, text) for text in texts), strict=True)
-    grids = model.encode(*model._padded(list(rows)))
+    grids = model.encode(*padded(list(rows), model.config.pad_token_id, model.device))
     results = [{"text": text, "tokens": len(row), "cut": c, "grid": back, "grid_exact": back == text, "exact": False,
                 "frames": []} for text, row, c, back in zip(texts, rows, cut, listed(model.decode(grids)), strict=True)]
     if code is None:
@@ -186,7 +188,8 @@ def frames_of(model: WheelerTextAutoencoder, texts: list[str]) -> list[np.ndarra
 @torch.no_grad()
 def arithmetic(model: WheelerTextAutoencoder, text: str, plus: list[str], minus: list[str]) -> dict:
     """The text of grid(text) + grids of `plus` - grids of `minus`."""
-    grids = model.encode(*model._padded([tokens(model, t)[0] for t in (text, *plus, *minus)]))
+    grids = model.encode(*padded([tokens(model, t)[0] for t in (text, *plus, *minus)], model.config.pad_token_id,
+                                 model.device))
     signs = torch.tensor([1.0] * (1 + len(plus)) + [-1.0] * len(minus))
     total = torch.einsum("b,bhwd->hwd", signs, grids)[None]
     return {"text": text, "add": plus, "subtract": minus, "result": model.decode(total)}

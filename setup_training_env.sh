@@ -328,7 +328,7 @@ requirements $(cksum <"$REQUIREMENTS")"
 
 # ------------------------------------------------------------------------------------------------------ smoke check
 check_device() {
-    "$PY" -I "$HERE/doctor.py" device "$BACKEND"
+    "$PY" -I "$HERE/wheeler/training/device.py" "$BACKEND"
 }
 
 torch=none torch_backend=none python_version=''
@@ -339,7 +339,7 @@ if [ -n "$DRY_RUN" ]; then
 fi
 
 if [ $# -eq 0 ]; then
-    check_device || die "the device check failed, see above and the troubleshooting section of README.md"
+    check_device || die "the device check failed, see above and docs/troubleshooting.md"
     activate=${VENV#"$HERE"/}/bin/activate
     case ${SHELL:-} in */fish) activate=$activate.fish ;; esac
     printf '\nReady. Next, type:\n'

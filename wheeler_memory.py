@@ -37,7 +37,7 @@ FORMAT = 1
 
 
 @njit(error_model="numpy", cache=True, parallel=True)
-def _distances(signs, queries, out):
+def distances(signs, queries, out):
     """out (Q, n) int32: Hamming distances of queries (Q, words) to signs (n, words), both uint64."""
     one, two, four = np.uint64(0x5555555555555555), np.uint64(0x3333333333333333), np.uint64(0x0F0F0F0F0F0F0F0F)
     for k in prange(signs.shape[0]):
@@ -134,7 +134,7 @@ class WheelerMemory:
             frames = self.dynamics.run_dynamics(frames).final_frame
         queries = pack(frames)
         distance = np.empty((len(queries), len(self)), np.int32)
-        _distances(self._signs[: len(self)], queries, distance)
+        distances(self._signs[: len(self)], queries, distance)
         cells = self.dynamics.height * self.dynamics.width
         mine = 1 - 2 * np.bitwise_count(queries).sum(1, dtype=np.int64)[:, None] / cells
         if self._means is None:

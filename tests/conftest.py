@@ -13,7 +13,7 @@ TINY = """--grid_size 16 --d_model 64 --max_seq_len 16 --encoder_layers 1 --grid
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory):
-    from sample_corpus import stories
+    from wheeler.training.stories import stories
 
     folder = tmp_path_factory.mktemp("shared")
     rows = [" ".join(story.split()[: 2 + i % 12]) for i, story in enumerate(stories("train", 52))]
@@ -48,9 +48,10 @@ def one_thread():
 @pytest.fixture(scope="session")
 def small_model():
     """An untrained model with the default's frames and grids: it copies texts, and its language model knows nothing."""
-    from models import WheelerConfig, WheelerTextAutoencoder
-    from sample_corpus import stories
-    from tokenizer import train_tokenizer
+    from models import WheelerTextAutoencoder
+    from wheeler.model.config import WheelerConfig
+    from wheeler.model.tokenizer import train_tokenizer
+    from wheeler.training.stories import stories
 
     torch.manual_seed(0)
     tokenizer = train_tokenizer(stories("train", 200), 512)

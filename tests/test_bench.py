@@ -1,4 +1,4 @@
-"""bench.py and peers.py: the counts behind the limits, fair peers, the sections, the command line."""
+"""bench.py and the modules of wheeler/measure that it runs: counts, fair peers, sections, the command line."""
 
 import argparse
 import json
@@ -13,13 +13,14 @@ import pytest
 import torch
 
 import bench
-import peers
-import wheeler_cpu
-from data import build_dataset
-from metrics import reconstruct, score
-from models import WheelerConfig
-from sample_corpus import stories
-from tokenizer import train_tokenizer
+from wheeler.dynamics import kernels
+from wheeler.measure import peers, speed, step_cost, timing
+from wheeler.model.config import WheelerConfig
+from wheeler.model.tokenizer import train_tokenizer
+from wheeler.training import cost
+from wheeler.training.data import build_dataset
+from wheeler.training.scores import reconstruct, score
+from wheeler.training.stories import stories
 
 TINY = {"vocab_size": 300, "grid_size": 4, "d_model": 32, "max_seq_len": 8, "num_heads": 2, "encoder_layers": 1,
         "grid_layers": 1, "decoder_layers": 1}
@@ -27,12 +28,12 @@ TINY = {"vocab_size": 300, "grid_size": 4, "d_model": 32, "max_seq_len": 8, "num
 
 @pytest.mark.skipif(numba.config.DISABLE_JIT, reason="needs machine code")
 def test_the_inner_loop_is_vectorised_and_counted():
-    """The assembly of the search holds the loop that bench.py counts: vector min/max, no fused multiply-add."""
+    """The assembly of the search holds the loop that speed.py counts: vector min/max, no fused multiply-add."""
     if not re.search("znver[45]|sapphire|icelake-server|skylake-avx512|cascadelake", _host()):
         pytest.skip("the counts are for AVX-512")
-    run = numba.njit(**{"error_model": "numpy", "nogil": True})(wheeler_cpu._run.py_func)  # not from the disk cache
+    run = numba.njit(**{"error_model": "numpy", "nogil": True})(kernels.run.py_func)  # not from the disk cache
     frame = np.zeros((64, 64), np.float32)
-    run(frame, frame.copy(), *wheeler_cpu._scratch(1, 64, 64, frame.dtype), 1, True, ())
+    run(frame, frame.copy(), *kernels.scratch(1, 64, 64, frame.dtype), 1, True, ())
     assembly = next(iter(run.inspect_asm().values()))
     assert not re.search(r"vfn?m(add|sub)", assembly)
     loops = re.split(r"\n\.LBB", assembly)
@@ -40,9 +41,9 @@ def test_the_inner_loop_is_vectorised_and_counted():
     assert inner
     count = lambda pattern: len(re.findall(rf"\tv?{pattern}", inner[0]))
     two = count("(min|max|mul)ps") + count("cmp[a-z]*ps")
-    assert two == bench.TWO_A_CYCLE
+    assert two == speed.TWO_A_CYCLE
     four = two + count("(add|sub)ps") + len(re.findall(r"\{%k\d\}", inner[0]))
-    assert four in (bench.FOUR_A_CYCLE - 1, bench.FOUR_A_CYCLE)
+    assert four in (speed.FOUR_A_CYCLE - 1, speed.FOUR_A_CYCLE)
 
 
 def _host():
@@ -51,16 +52,14 @@ def _host():
     return llvmlite.binding.get_host_cpu_name()
 
 
-def test_sections_and_json_line(capsys):
-    @bench.section
+def test_sections_and_json_line(monkeypatch, capsys):
     def tiny(args):
-        bench.table([("a", "b"), (1, 2)])
+        timing.table([("a", "b"), (1, 2)])
         return {"x": args.frames}
 
-    try:
-        assert bench.main(["tiny", "--frames", "3"]) == 0
-    finally:
-        del bench.SECTIONS["tiny"]
+    assert all(getattr(bench, name) is function for name, function in bench.SECTIONS.items())  # for notebooks
+    monkeypatch.setitem(bench.SECTIONS, "tiny", tiny)
+    assert bench.main(["tiny", "--frames", "3"]) == 0
     out = capsys.readouterr().out.splitlines()
     last = json.loads(out[-1])
     assert last["tiny"] == {"x": 3}
@@ -82,9 +81,9 @@ def test_a_failing_section_costs_no_other(monkeypatch, capsys):
 
 
 def test_best_of_and_clock():
-    assert 0.002 <= bench.best_of(lambda: time.sleep(0.002), repeats=2, least=0.004) < 0.05
-    assert 0.5e9 < bench.clock_hz() < 8e9
-    assert bench.alu_limit(4.5e9) == pytest.approx(8e9)
+    assert 0.002 <= timing.best_of(lambda: time.sleep(0.002), repeats=2, least=0.004) < 0.05
+    assert 0.5e9 < speed.clock_hz() < 8e9
+    assert speed.alu_limit(4.5e9) == pytest.approx(8e9)
 
 
 # ---- peers ----
@@ -197,8 +196,8 @@ def test_race_reads_on_time_and_learns(windows):
 
 def test_rates_and_mfu_by_hand():
     """4 texts of 10 tokens in 2 s at 3 GFLOP a text are 6 GFLOP/s: 12% of 50."""
-    assert bench.rates(3.0, 4, 10, 2.0, 50.0) == {"texts_per_s": 2.0, "tokens_per_s": 20.0, "gflop_per_s": 6.0,
-                                                  "mfu": 0.12}
+    assert step_cost.rates(3.0, 4, 10, 2.0, 50.0) == {"texts_per_s": 2.0, "tokens_per_s": 20.0, "gflop_per_s": 6.0,
+                                                      "mfu": 0.12}
 
 
 def test_gflop_by_hand():
@@ -215,14 +214,14 @@ def test_gflop_by_hand():
         def forward(self, ids):
             return self.head(self.up(self.table(ids).detach())), None
 
-    assert bench.gflop(Two()) == pytest.approx(8 * (2 * 2 * 32 * 64 + 3 * 2 * 64 * 300) / 1e9)
+    assert step_cost.gflop(Two()) == pytest.approx(8 * (2 * 2 * 32 * 64 + 3 * 2 * 64 * 300) / 1e9)
 
 
 def test_gflop_counts_attention_over_the_cells():
     """4 times the cells: 16 times the products of the cells among themselves, and nothing grows faster."""
-    flop = [bench.gflop(peers.build("cells", WheelerConfig(**TINY | {"grid_size": side}))) for side in (32, 64)]
+    flop = [step_cost.gflop(peers.build("cells", WheelerConfig(**TINY | {"grid_size": side}))) for side in (32, 64)]
     assert 8 < flop[1] / flop[0] < 16
-    flop = [bench.gflop(peers.build("ours", WheelerConfig(**TINY | {"grid_size": side}))) for side in (32, 64)]
+    flop = [step_cost.gflop(peers.build("ours", WheelerConfig(**TINY | {"grid_size": side}))) for side in (32, 64)]
     assert flop[1] / flop[0] < 4.1  # the patches become larger, not more
 
 
@@ -235,20 +234,20 @@ def test_timed_counts_the_first_call_apart():
         while time.process_time() < end:
             pass
 
-    first, best = bench.timed(once, torch.device("cpu"), repeats=3)
+    first, best = timing.timed(once, torch.device("cpu"), repeats=3)
     assert first >= 0.03 > best >= 0.01 and len(calls) == 4
-    bench.timed(once, torch.device("cpu"), repeats=100, budget=0.015)
+    timing.timed(once, torch.device("cpu"), repeats=100, budget=0.015)
     assert 6 <= len(calls) <= 7
-    assert len(set(bench.timed(once, torch.device("cpu"), repeats=100, budget=0.0))) == 1 and len(calls) <= 8
-    assert bench.matmul_gflop_per_s(torch.device("cpu"), torch.float32) > 1
+    assert len(set(timing.timed(once, torch.device("cpu"), repeats=100, budget=0.0))) == 1 and len(calls) <= 8
+    assert step_cost.matmul_gflop_per_s(torch.device("cpu"), torch.float32) > 1
 
 
 def test_peak_memory_is_the_processes_own():
     """A new process does not begin with its parent's peak, and sees what it touches itself."""
     ballast = np.ones(80_000_000)
-    assert bench.peak_gib(torch.device("cpu")) > 0.6
-    code = ("import bench, numpy, torch; cpu = torch.device('cpu'); a = bench.peak_gib(cpu); numpy.ones(25_000_000); "
-            "print(a, bench.peak_gib(cpu))")
+    assert timing.peak_gib(torch.device("cpu")) > 0.6
+    code = ("import bench, numpy, torch; from wheeler.measure.timing import peak_gib; cpu = torch.device('cpu'); "
+            "a = peak_gib(cpu); numpy.ones(25_000_000); print(a, peak_gib(cpu))")
     before, after = map(float, subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
                                               check=True).stdout.split())
     del ballast
@@ -278,8 +277,8 @@ def test_encode_decode_and_model_sections(capsys):
 
 
 def test_step_and_growth_sections(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(bench, "alone", lambda function, *arguments: function(*arguments))  # no new process: seconds
-    monkeypatch.setattr(bench, "matmul_gflop_per_s", lambda device, dtype: 100.0)
+    monkeypatch.setattr(step_cost, "alone", lambda function, *arguments: function(*arguments))  # no new process
+    monkeypatch.setattr(step_cost, "matmul_gflop_per_s", lambda device, dtype: 100.0)
     args = [*SMALL, "--repeats", "1", "--competitors", "ours", "cells", "--output_dir", str(tmp_path)]
     assert bench.main(["step", "--batch_size", "4", "--bf16", *args]) == 0
     out = last_line(capsys)["step"]
@@ -302,7 +301,7 @@ def test_step_and_growth_sections(monkeypatch, capsys, tmp_path):
 @pytest.mark.slow
 def test_a_measurement_has_a_process_of_its_own():
     args = bench.options(repeats=1)
-    r = bench.alone(bench.measure_step, "ours", WheelerConfig(**TINY), 2, args, 1)
+    r = timing.alone(step_cost.measure_step, "ours", WheelerConfig(**TINY), 2, args, 1)
     assert r["gib_peak"] > r["gib_before"] > 0 and r["mfu"] > 0
 
 
@@ -364,12 +363,45 @@ def test_survival_and_capacity_sections(capsys, tmp_path):
     assert out["capacity"]["bits_64x64"]["signs"] == 4096 and (tmp_path / "survival.png").stat().st_size > 10_000
 
 
+def test_times_and_memory_sections(monkeypatch, capsys):
+    """The tables of wheeler/training/cost.py: only when named, and their figures in the JSON line."""
+    monkeypatch.setattr(cost, "WheelerConfig", lambda grid_size: WheelerConfig(**TINY | {
+        "grid_size": grid_size // 4, "max_seq_len": 256, "vocab_size": 8192}))
+    assert bench.main(["times", "--no-measure"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "NaN" not in lines[-1]                                             # which is no JSON
+    rows = json.loads(lines[-1])["times"]
+    assert list(rows) == ["32x32, batch 32", "32x32, batch 64", "64x64, batch 32", "64x64, batch 64"]
+    for name, row in rows.items():
+        assert row["cpu_texts_per_s"] is row["cpu_hours"] is None and row["gflop_a_text"] > 0
+        printed = next(line for line in lines if line.startswith("| {} | {} |".format(*name.split(", batch "))))
+        for device in cost.DEVICES:
+            (slow, fast), (least, most) = row[device]["texts_per_s"], row[device]["hours"]
+            assert slow < fast and least < most and least == pytest.approx(2_119_719 / fast / 3600)
+            assert f"| {slow:.0f} - {fast:.0f} | {least:.2f} - {most:.2f} |" in printed
+    monkeypatch.setattr(cost, "step_seconds", lambda *arguments: 2.0)
+    row = bench.times(bench.options(measure=True))["64x64, batch 32"]
+    assert row["cpu_texts_per_s"] == 2 and row["cpu_hours"] == pytest.approx(2_119_719 / 2 / 3600)
+    monkeypatch.setattr(cost, "step_memory", lambda model, args, device, rows, length: (
+        rows * model.config.grid_size * 2**20 * (2 if args.bf16 else 1)))
+    capsys.readouterr()
+    assert bench.main(["memory", "--batch_sizes", "2", "8", "--grid_sizes", "32", "--device", "cpu"]) == 0
+    out = capsys.readouterr().out
+    assert "| 32x32 | --bf16 --grad_checkpointing | 0.03 GiB | 0.12 GiB |" in out
+    assert json.loads(out.splitlines()[-1])["memory"] == {
+        f"32x32, {flags}, batch {rows}": factor * rows * 8 / 1024 for flags, factor in (
+            ("none", 1), ("--bf16", 2), ("--grad_checkpointing", 1), ("--bf16 --grad_checkpointing", 2))
+        for rows in (2, 8)}
+    assert {"times", "memory"} <= {*bench.SLOW} and bench.options().measure
+
+
 def test_bad_flags_are_one_line(capsys):
     for bad, what in ((["nothing"], "nothing"), (["step", "--batch_size", "0"], "'0'"),
                       (["quality", "--limit", "nan"], "nan"), (["step", "--competitors", "gpt"], "gpt"),
                       (["step", "--fp16", "--bf16"], "exclude"), (["step", "--device", "tpu9"], "tpu9"),
                       (["quality", "--dataset", "/no/such.txt"], "/no/such.txt"), (["model", "--d_model", "7"], "7"),
-                      (["quality", "--rates", "0"], "'0'")):
+                      (["quality", "--rates", "0"], "'0'"), (["memory", "--batch_sizes", "2", "0"], "'0'"),
+                      (["memory", "--grid_sizes", "0"], "'0'"), (["memory", "--device", "tpu9"], "tpu9")):
         try:
             code = bench.main(bad)
         except SystemExit as stop:
@@ -383,7 +415,7 @@ def test_bad_flags_are_one_line(capsys):
 
 @pytest.mark.slow
 def test_every_section_runs(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(bench, "best_of", lambda function, **options: (function(), 1e-3)[1])
+    monkeypatch.setattr(speed, "best_of", lambda function, **options: (function(), 1e-3)[1])
     assert bench.main(["--frames", "8", *SMALL, "--output_dir", str(tmp_path)]) == 0
     last = last_line(capsys)
     assert last["torch"]["cells_per_s_numba"] > 0 and set(last) == {"machine", *bench.SECTIONS} - set(bench.SLOW)

@@ -18,7 +18,7 @@ from conftest import TINY
 from test_train import ROOT, assert_same, load, resume, rows
 
 import train
-from run_folder import read_metrics
+from wheeler.training.run_folder import Metrics, read_metrics
 
 
 def fork(function, dies_after: float) -> int:
@@ -159,7 +159,7 @@ def test_full_disk_while_logging_and_caching(run, capsys, small_disk, monkeypatc
     assert "--cache_dir" in capsys.readouterr().err and not list((tmp_path / "new").iterdir())
     small_disk(resource.RLIM_INFINITY)
     run()
-    metrics = train.Metrics(Path("run/metrics.jsonl"))
+    metrics = Metrics(Path("run/metrics.jsonl"))
     small_disk(Path("run/metrics.jsonl").stat().st_size + 3)
     with pytest.raises(train.UsageError, match="run/metrics.jsonl cannot be written"):
         metrics.write({"step": 9, "loss": 1.0})

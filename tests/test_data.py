@@ -6,26 +6,24 @@ import pickle
 import random
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-import data as data_module
-from data import (
-    DataError,
-    EpochBatches,
-    TextStream,
-    TokenBlocks,
-    TokenDataset,
-    bucket_lengths,
-    build_dataset,
-    get_tokenizer,
-    hold_out,
-    load_texts,
+import train
+from wheeler.model.tokenizer import (
+    load_tokenizer,
+    tokenizer_from_dict,
+    tokenizer_to_dict,
+    train_tokenizer,
+    vocabulary_size,
 )
-from sample_corpus import stories
-from tokenizer import load_tokenizer, tokenizer_from_dict, tokenizer_to_dict, train_tokenizer, vocabulary_size
+from wheeler.training import data as data_module
+from wheeler.training.data import EpochBatches, TokenBlocks, TokenDataset, bucket_lengths, build_dataset, get_tokenizer
+from wheeler.training.stories import stories
+from wheeler.training.texts import DataError, TextStream, hold_out, load_texts
 
 STORIES = stories("train", 80)
 
@@ -402,9 +400,9 @@ def test_random_texts_keep_end_padding_and_share(mixed):
 def test_command_shows_the_data(tmp_path, capsys):
     file = write_jsonl(tmp_path / "a.jsonl", STORIES)
     flags = ["--dataset", file, "--cache_dir", str(tmp_path / "cache"), "--vocab_size", "400", "--max_seq_len", "64"]
-    assert data_module.main(flags) == 0
+    assert train.main(["--prepare", *flags]) == 0
     assert "train: 76 texts" in capsys.readouterr().out
-    assert data_module.main([*flags, "--text_column", "no"]) == 2
+    assert train.main(["--prepare", *flags, "--text_column", "no"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 
@@ -496,10 +494,11 @@ def test_error_of_the_thread_reaches_whoever_takes_the_block(tokenizer, tmp_path
 
 def test_end_does_not_wait_for_a_block(tmp_path):
     """A thread that reads for a minute, as of a slow hub, does not keep the program alive."""
-    code = ("import data, time\nstream = data.TextStream.__new__(data.TextStream)\nstream.start = 0\n"
+    code = ("import time\nfrom wheeler.training import data\n"
+            "stream = data.TextStream.__new__(data.TextStream)\nstream.start = 0\n"
             "data.TokenBlocks._make = lambda self, position: (position and time.sleep(60), 1)\n"
             "data.TokenBlocks(stream, None, 9, 'cut').prepare()")
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=30, cwd=os.path.dirname(data_module.__file__))
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30, cwd=Path(__file__).resolve().parents[1])
 
 
 def test_content_of_a_stream_tells_data_and_its_use_apart(tmp_path):

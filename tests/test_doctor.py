@@ -7,10 +7,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-import doctor
+import bench
 import train
-from flags import build_parser
-from models import WheelerConfig, WheelerTextAutoencoder
+from models import WheelerTextAutoencoder
+from wheeler.measure.step_cost import gflop_by_part
+from wheeler.model.config import WheelerConfig
+from wheeler.training import cost, device, doctor, opening
+from wheeler.training.flags import build_parser
 
 CPU = torch.device("cpu")
 
@@ -23,7 +26,7 @@ def small():
 
 
 def test_device_check_passes_here(capsys):
-    assert doctor.main(["device", "cpu"]) == 0
+    assert device.main(["cpu"]) == 0
     out = capsys.readouterr().out
     assert out.count("PASS") == 7 and "FAIL" not in out and "fp16 matrix product backward" in out
 
@@ -32,19 +35,19 @@ def test_device_check_before_all_is_installed(monkeypatch, capsys):
     def missing(name):
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(doctor, "version", missing)
-    assert doctor.main(["device", "cpu"]) == 0 and "transformers not installed" in capsys.readouterr().out
+    monkeypatch.setattr(device, "version", missing)
+    assert device.main(["cpu"]) == 0 and "transformers not installed" in capsys.readouterr().out
 
 
 def test_memory_on_no_device_is_one_line(capsys):
-    assert doctor.main(["memory", "--device", "nonsense"]) == 2
+    assert bench.main(["memory", "--device", "nonsense"]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("doctor.py: --device nonsense") and error.count("\n") == 1
+    assert error.startswith("bench.py: memory: --device nonsense") and error.count("\n") == 1
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_missing_gpu_fails(capsys):
-    assert doctor.main(["device", "rocm"]) == doctor.main(["device", "cuda"]) == 1
+    assert device.main(["rocm"]) == device.main(["cuda"]) == 1
     assert capsys.readouterr().out.count("FAIL  device") == 2
 
 
@@ -59,17 +62,17 @@ def test_wrong_kernels_are_found(monkeypatch, capsys, wrong):
             return y + 0.02 * (v.sum() - v.sum().detach())
         return y * (1.01 if wrong == "forward" else float("nan"))
 
-    monkeypatch.setattr(doctor.F, "scaled_dot_product_attention", broken)
-    out = doctor.Report()
-    doctor.check_kernels(out, CPU)
+    monkeypatch.setattr(device.F, "scaled_dot_product_attention", broken)
+    out = device.Report()
+    device.check_kernels(out, CPU)
     text = capsys.readouterr().out
     assert out.failed and ("FAIL  self-attention forward" in text) == (wrong != "backward")
     assert "FAIL  cross-attention backward" in text and "PASS  fp16 matrix product forward" in text
 
 
 def test_environment_names_what_harms(monkeypatch):
-    monkeypatch.setattr(doctor.os, "getuid", lambda: 1000)
-    look = lambda backend, groups=("render", "video"), **variables: doctor.environment(backend, variables, set(groups))
+    monkeypatch.setattr(device.os, "getuid", lambda: 1000)
+    look = lambda backend, groups=("render", "video"), **variables: device.environment(backend, variables, set(groups))
     assert look("rocm") == look("cuda", groups=()) == look("cpu", CUDA_VISIBLE_DEVICES="") == []
     assert "gfx1201" in look("rocm", HSA_OVERRIDE_GFX_VERSION="12.0.0")[0]
     assert "expandable_segments" in look("rocm", PYTORCH_HIP_ALLOC_CONF="expandable_segments:True")[0]
@@ -81,26 +84,26 @@ def test_environment_names_what_harms(monkeypatch):
 
 def test_memory_is_measured(small):
     model, args = small
-    few, many = (doctor.step_memory(model, args, CPU, rows, 64) for rows in (16, 64))
+    few, many = (cost.step_memory(model, args, CPU, rows, 64) for rows in (16, 64))
     logits = 64 * 64 * 512 * 4
     assert many > 1.4 * few and many > 2 * logits                             # logits and their gradient at least
     model.encoder.grad_checkpointing = model.decoder.grad_checkpointing = True
-    less = doctor.step_memory(model, args, CPU, 64, 64)
+    less = cost.step_memory(model, args, CPU, 64, 64)
     model.encoder.grad_checkpointing = model.decoder.grad_checkpointing = False
     assert less < 0.9 * many
 
 
 def test_largest_batch_fits_and_changes_nothing(small, monkeypatch):
     model, args = small
-    monkeypatch.setattr(doctor, "free_memory", lambda device: 200 * 2**20)
+    monkeypatch.setattr(cost, "free_memory", lambda device: 200 * 2**20)
     before, state = {k: v.clone() for k, v in model.state_dict().items()}, torch.get_rng_state()
-    rows = doctor.largest_batch(model, args, CPU, 64)
+    rows = cost.largest_batch(model, args, CPU, 64)
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     assert torch.equal(state, torch.get_rng_state()) and rows % 8 == 0
-    assert 0.5 * 200 * 2**20 < doctor.step_memory(model, args, CPU, rows, 64) < 200 * 2**20
-    monkeypatch.setattr(doctor, "free_memory", lambda device: 2**20)
+    assert 0.5 * 200 * 2**20 < cost.step_memory(model, args, CPU, rows, 64) < 200 * 2**20
+    monkeypatch.setattr(cost, "free_memory", lambda device: 2**20)
     with pytest.raises(MemoryError, match="not one text"):
-        doctor.largest_batch(model, args, CPU, 64)
+        cost.largest_batch(model, args, CPU, 64)
 
 
 @pytest.fixture
@@ -116,8 +119,9 @@ def fake_gpu(monkeypatch):
                 raise torch.OutOfMemoryError
             return rows * 2**20
 
-        monkeypatch.setattr(doctor, "step_memory", step_memory)
-        monkeypatch.setattr(doctor, "free_memory", lambda device: claims * 2**20 / doctor.SPARE)
+        monkeypatch.setattr(cost, "step_memory", step_memory)
+        for module in (cost, doctor):
+            monkeypatch.setattr(module, "free_memory", lambda device: claims * 2**20 / cost.SPARE)
         monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: "before")
         monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: given_back.append(state))
         return tries, given_back
@@ -129,19 +133,19 @@ def fake_gpu(monkeypatch):
                                                  (20, 32, 16)])
 def test_largest_batch_of_a_gpu_is_what_was_seen_to_fit(small, fake_gpu, holds, claims, rows):
     _, given_back = fake_gpu(holds, claims)
-    assert doctor.largest_batch(*small, torch.device("cuda"), 64) == rows
+    assert cost.largest_batch(*small, torch.device("cuda"), 64) == rows
     assert given_back == ["before"]
 
 
 def test_processes_share_the_memory_of_a_cpu(small, fake_gpu):
     fake_gpu(0, 64)
-    assert [doctor.largest_batch(*small, CPU, 64, n) for n in (1, 2, 4)] == [64, 32, 16]
-    assert doctor.largest_batch(*small, CPU, 64, 8) == 8
+    assert [cost.largest_batch(*small, CPU, 64, n) for n in (1, 2, 4)] == [64, 32, 16]
+    assert cost.largest_batch(*small, CPU, 64, 8) == 8
 
 
 def test_auto_batch_of_a_run(run, monkeypatch, capsys):
     sizes = []
-    monkeypatch.setattr(doctor, "largest_batch", lambda model, args, device, length, processes: (
+    monkeypatch.setattr(opening, "largest_batch", lambda model, args, device, length, processes: (
         sizes.append(length) or 12))
     assert run("--batch_size auto") == 0
     assert "12 texts fit" in capsys.readouterr().out and sizes == [16]
@@ -172,19 +176,17 @@ def test_illegal_access_is_no_lack_of_memory(run, monkeypatch):
 
 
 def test_roofline():
-    per_second = doctor.samples_per_second(30.0, 64, 20_000_000, 125, 640, 0.25)
+    per_second = cost.samples_per_second(30.0, 64, 20_000_000, 125, 640, 0.25)
     compute, optimizer = 64 * 30e9 / (125e12 * 0.25), 20e6 * 28 / 640e9
     assert per_second == pytest.approx(64 / (compute + optimizer))
-    assert doctor.samples_per_second(30.0, 64, 20_000_000, 125, 640, 0.5) > 1.9 * per_second
+    assert cost.samples_per_second(30.0, 64, 20_000_000, 125, 640, 0.5) > 1.9 * per_second
 
 
 def test_flop_count_is_that_of_bench():
     """The default model without shares costs what bench.py counts for a text from the grid."""
     args = SimpleNamespace(**vars(build_parser().parse_args(["--meaning_share", "0", "--blank_share", "0"])))
     model = WheelerTextAutoencoder(WheelerConfig(grid_size=16, d_model=64, max_seq_len=64, vocab_size=512)).train()
-    from bench import gflop_by_part
-
-    assert doctor.gflop_per_text(model, args, 64) == pytest.approx(gflop_by_part(model)["total"], rel=0.02)
+    assert cost.gflop_per_text(model, args, 64) == pytest.approx(gflop_by_part(model)["total"], rel=0.02)
 
 
 def test_doctor_reports_flags_speed_and_room(run, capsys, monkeypatch):

@@ -9,14 +9,13 @@ import torch
 import torch.nn.functional as F
 
 import evaluate
-import metrics
-from data import build_dataset
 from evaluate import blank_prediction, compare, lookups
-from metrics import (
+from models import WheelerTextAutoencoder
+from wheeler.measure import metrics
+from wheeler.measure.metrics import (
     Subject,
     TokenRows,
     beginnings,
-    check_device,
     collapse,
     evenly,
     hash_frames,
@@ -25,17 +24,14 @@ from metrics import (
     nearest_by_words,
     overlap,
     probe_texts,
-    reconstruct,
     reconstruct_frames,
-    score,
-    share,
-    teacher_forced,
     text_scores,
-    wilson_interval,
 )
-from models import WheelerConfig, WheelerTextAutoencoder
-from sample_corpus import stories
-from tokenizer import train_tokenizer
+from wheeler.model.config import WheelerConfig
+from wheeler.model.tokenizer import train_tokenizer
+from wheeler.training.data import build_dataset
+from wheeler.training.scores import check_device, reconstruct, score, share, teacher_forced, wilson_interval
+from wheeler.training.stories import stories
 
 STORIES = [" ".join(story.split()[: 3 + i % 9]) for i, story in enumerate(stories("train", 40))]
 
@@ -402,13 +398,12 @@ def test_compare_refuses_what_is_no_result(files, results, capsys):
 
 
 def test_a_failing_section_costs_no_other(files, capsys, monkeypatch):
-    monkeypatch.setattr(evaluate, "SECTIONS", {"picture": "survive", "text": "evaluate", "space": "probes"})
-    monkeypatch.setattr("survive.picture", lambda subject: {"same": [True]})
+    monkeypatch.setitem(evaluate.SECTIONS, "picture", lambda subject: {"same": [True]})
 
     def fails(subject, seed=0):
         raise ValueError("no such thing")
 
-    monkeypatch.setattr("probes.space", fails)
+    monkeypatch.setitem(evaluate.SECTIONS, "space", fails)
     assert run(files, "picture", "space") == 2
     out = capsys.readouterr()
     assert "evaluate.py: space: no such thing" in out.err
@@ -417,7 +412,7 @@ def test_a_failing_section_costs_no_other(files, capsys, monkeypatch):
     def interrupts(subject, seed=0):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("probes.space", interrupts)
+    monkeypatch.setitem(evaluate.SECTIONS, "space", interrupts)
     assert run(files, "picture", "space") == 130
     assert last_line(capsys)["results"] == {"picture": {"same": [True]}}
 

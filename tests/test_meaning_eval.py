@@ -1,4 +1,4 @@
-"""meaning_eval.py: its measures by hand, and its protocol on a tiny model that knows nothing."""
+"""Section meaning of evaluate.py: its measures by hand, and its protocol on a tiny model that knows nothing."""
 
 import json
 
@@ -7,14 +7,18 @@ import pytest
 import torch
 
 import evaluate
-import meaning_eval
-import metrics
-from meaning_eval import Pool, content_words, covered, judge_readings, ranks, tile_scores, without_words
-from models import WheelerConfig, WheelerTextAutoencoder
-from sample_corpus import stories
-from tiles import split_tiles
-from tokenizer import train_tokenizer
-from wheeler_code import Reading, cost_of, meaning_count
+from models import WheelerTextAutoencoder
+from wheeler.dynamics.tiles import split_tiles
+from wheeler.frame.cells import meaning_count
+from wheeler.frame.code import Reading, cost_of
+from wheeler.measure import gists, metrics
+from wheeler.measure.gists import content_words, covered, judge_readings, without_words
+from wheeler.measure.meaning import meaning
+from wheeler.measure.memories import Pool, costs
+from wheeler.measure.recall import ranks, tile_scores
+from wheeler.model.config import WheelerConfig
+from wheeler.model.tokenizer import train_tokenizer
+from wheeler.training.stories import stories
 
 
 @pytest.fixture(scope="module")
@@ -95,9 +99,9 @@ def test_stand_ins_share_all_but_the_words_with_the_frames_they_stand_for(pool):
 def test_float32_costs_are_those_of_the_language_model_and_of_the_code(pool):
     none, seven = ([row[:k] for row in pool.code.meaning_tiles(pool.texts)] for k in (0, 7))
     plain = pool.subject.model.bits(pool.said)
-    assert meaning_eval.costs(pool.code, pool.texts, none) == pytest.approx(plain, rel=1e-4)
+    assert costs(pool.code, pool.texts, none) == pytest.approx(plain, rel=1e-4)
     exact = [cost_of(c) - 16 for c in pool.code.charges(pool.texts, seven)]
-    assert meaning_eval.costs(pool.code, pool.texts, seven) == pytest.approx(exact, rel=0.01)
+    assert costs(pool.code, pool.texts, seven) == pytest.approx(exact, rel=0.01)
 
 
 def test_without_words_a_frame_is_never_called_exact_and_keeps_its_meaning(pool):
@@ -114,21 +118,21 @@ def test_damaged_frames_are_read_as_the_reader_does(pool):
     written = pool.code.write(pool.texts[:6])
     frames = np.stack([one.frame for one in written])
     frames[1, -24:], frames[2, :8], frames[3, :, :20], frames[4] = 0, 0, 0, 1
-    found = meaning_eval.read_damaged(pool.code, written, frames, "")
+    found = gists.read_damaged(pool.code, written, frames, "")
     for mine, real in zip(found, pool.code.read(frames), strict=True):
         assert (mine.exact, mine.foreign, mine.text) == (real.exact, real.foreign, real.text)
     assert [reading.exact for reading in found] == [True, False, False, False, False, True]
     with pytest.raises(RuntimeError, match="disagrees"):                      # frames of other texts
-        meaning_eval.read_damaged(pool.code, written[::-1], frames, "")
+        gists.read_damaged(pool.code, written[::-1], frames, "")
 
 
 def test_pairs_in_the_wrong_order_turn_the_figures_round(pool, monkeypatch):
-    known = meaning_eval.meanings(pool, range(pool.unseen))
+    known = gists.meanings(pool, range(pool.unseen))
     nearest = lambda mixed: [pool.texts[i] for i in (mixed @ known.T).argmax(1).tolist()]      # a teller that knows all
     monkeypatch.setattr(pool.subject.model, "retell_meanings", nearest)
-    pairs = meaning_eval.neighbours(pool, 2)
+    pairs = gists.neighbours(pool, 2)
     assert len({i for pair in pairs for i in pair}) == 4
-    there, back = meaning_eval.along(pool, pairs), meaning_eval.along(pool, [pair[::-1] for pair in pairs])
+    there, back = gists.along(pool, pairs), gists.along(pool, [pair[::-1] for pair in pairs])
     for step, other in (("0.00", "1.00"), ("0.25", "0.75"), ("1.00", "0.00")):
         assert there[step]["first"]["mean"] == back[other]["second"]["mean"]
         assert there[step]["bits_a_character"] == pytest.approx(back[other]["bits_a_character"], rel=1e-4)
@@ -139,7 +143,7 @@ def test_pairs_in_the_wrong_order_turn_the_figures_round(pool, monkeypatch):
 
 
 def test_every_part_in_one_run(subject, folder, capsys):
-    result = meaning_eval.meaning(subject, (4, 14), num_samples=6, output_dir=folder)
+    result = meaning(subject, (4, 14), num_samples=6, output_dir=folder)
     assert "retellings are left out" in capsys.readouterr().out and "retellings" not in result["recall"]
     assert (folder / "meaning.png").stat().st_size > 30_000
     json.dumps(result, allow_nan=False)
@@ -166,7 +170,7 @@ def test_retellings_are_sought_by_the_line_of_their_story(subject, folder, capsy
     found = []
     for rows in (own, wrong):
         (folder / "told.jsonl").write_text("\n".join(map(json.dumps, rows)))
-        result = meaning_eval.meaning(subject, (4,), 2, ["recall"], str(folder / "told.jsonl"), output_dir=folder)
+        result = meaning(subject, (4,), 2, ["recall"], str(folder / "told.jsonl"), output_dir=folder)
         found.append(result["recall"]["retellings"])
     assert f"retellings: {len(lines)} of the {len(lines)}" in capsys.readouterr().out
     assert found[0]["whole frame"]["recall_at_1"] == found[0]["TF-IDF"]["recall_at_1"] == 1
@@ -183,7 +187,7 @@ def test_a_bad_file_of_retellings_is_named(subject, folder, text, reason):
     if text:
         file.write_text(text)
     with pytest.raises(ValueError, match=f"--retellings .*bad.jsonl.*{reason}"):
-        meaning_eval.meaning(subject, (4,), 2, ["recall"], str(file), output_dir=folder)
+        meaning(subject, (4,), 2, ["recall"], str(file), output_dir=folder)
 
 
 def test_the_command_runs_a_part_and_refuses_others(folder, capsys):

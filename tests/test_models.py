@@ -11,9 +11,11 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
-from checkpoint import read_checkpoint
-from models import WheelerConfig, WheelerTextAutoencoder
-from tokenizer import tokenizer_from_dict, tokenizer_to_dict, train_tokenizer
+from models import WheelerTextAutoencoder
+from wheeler.model.checkpoint import read_checkpoint
+from wheeler.model.config import WheelerConfig
+from wheeler.model.decoding import choose_token
+from wheeler.model.tokenizer import tokenizer_from_dict, tokenizer_to_dict, train_tokenizer
 
 TEXTS = ["Once upon a time there was a rabbit.", "", "The rabbit ran home. “Where is Zoë?” said the fox.", "A red hat"]
 TINY = dict(vocab_size=320, grid_size=16, d_model=64, max_seq_len=16, encoder_layers=1, grid_layers=1, decoder_layers=2)
@@ -251,10 +253,10 @@ def test_sampling(scrambled):
     greedy = scrambled.decode(grid, return_ids=True)
     assert run(3, temperature=1.0, top_k=1) == greedy == run(4, temperature=1.0, top_p=1e-6) == run(5, temperature=1e-4)
     logits = torch.tensor([[2.0, 1.0, 0.0, -1.0]]).repeat(4000, 1)
-    counts = torch.bincount(scrambled._choose(logits, 1.0, 0, 1.0, seeded(0)), minlength=4) / 4000
+    counts = torch.bincount(choose_token(logits, 1.0, 0, 1.0, seeded(0)), minlength=4) / 4000
     assert torch.allclose(counts, logits[0].softmax(-1), atol=0.03)
-    assert scrambled._choose(logits, 1.0, 2, 1.0, None).max() == 1
-    assert scrambled._choose(logits, 1.0, 0, 0.8, None).max() == 1            # 0.64 < 0.8 <= 0.64 + 0.24
+    assert choose_token(logits, 1.0, 2, 1.0, None).max() == 1
+    assert choose_token(logits, 1.0, 0, 0.8, None).max() == 1            # 0.64 < 0.8 <= 0.64 + 0.24
 
 
 def test_every_constructor_argument_has_an_effect():

@@ -14,8 +14,8 @@ import torch
 from conftest import TINY
 from test_train import ROOT, load, rows
 
-from data import EpochBatches
-from ranks import Ranks, StopSignal
+from wheeler.training.data import EpochBatches
+from wheeler.training.ranks import Ranks, StopSignal
 
 
 def free_port() -> int:
@@ -94,7 +94,8 @@ def test_fewer_rows_of_a_kind_than_processes(run):
 
 
 def test_rows_are_shared_without_overlap(run, shared):
-    from data import build_dataset, get_tokenizer, load_texts
+    from wheeler.training.data import build_dataset, get_tokenizer
+    from wheeler.training.texts import load_texts
 
     texts = load_texts(str(shared / "a.jsonl"))
     tokenizer = get_tokenizer(None, texts, 512, shared / "cache")

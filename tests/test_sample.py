@@ -12,8 +12,9 @@ from safetensors import safe_open
 from tokenizers import normalizers
 
 import sample
-from checkpoint import SHIPPED, find_checkpoint
-from models import WheelerConfig, WheelerTextAutoencoder
+from models import WheelerTextAutoencoder
+from wheeler.model.checkpoint import SHIPPED, find_checkpoint
+from wheeler.model.config import WheelerConfig
 
 TEXT = "Tom had a red ball."
 
@@ -171,7 +172,7 @@ def test_interpolation_and_arithmetic(run, small_model):
 
 
 def test_what_is_not_used_is_not_made(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("wheeler_code.FrameCode.__init__", None)              # calling it fails
+    monkeypatch.setattr("wheeler.frame.code.FrameCode.__init__", None)              # calling it fails
     code, lines, error = run("The cat ran home.", "--subtract", "The cat", "--add", "The dog", "--output_dir", "")
     assert (code, lines, error) == (0, ["The dog ran home."], "")
     code, lines, error = run("--interpolate", "Tom ran.", "Tom sat.", "--steps", "2", "--output_dir", "")

@@ -1,16 +1,15 @@
-"""survive.py and probes.py: the disturbances, paraphrases, and each section end to end on a tiny model."""
+"""Sections of evaluate.py: the disturbances, paraphrases, and each section end to end on a tiny model."""
 
 
 import numpy as np
 import pytest
 import torch
 
-import metrics
-import probes
-import survive
-from models import WheelerConfig, WheelerTextAutoencoder
-from sample_corpus import stories
-from tokenizer import train_tokenizer
+from models import WheelerTextAutoencoder
+from wheeler.measure import metrics, probes, survive
+from wheeler.model.config import WheelerConfig
+from wheeler.model.tokenizer import train_tokenizer
+from wheeler.training.stories import stories
 
 
 @pytest.fixture(scope="module")

@@ -1,18 +1,20 @@
-"""tour.ipynb from top to bottom in a kernel: with a small model, and with the one that comes with the project."""
+"""docs/tour.ipynb from top to bottom in a kernel: with a small model, and with the one that comes with the project."""
 
 import re
+import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
 
-from checkpoint import SHIPPED
+from wheeler.model.checkpoint import SHIPPED
 
 nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
 pytest.importorskip("ipykernel")
 ROOT = Path(__file__).parents[1]
-TOUR = ROOT / "tour.ipynb"
+TOUR = ROOT / "docs" / "tour.ipynb"
 TEXT = "Once upon a time there was a little rabbit."
 
 
@@ -21,6 +23,11 @@ def execute(folder, monkeypatch) -> dict[str, str]:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     notebook = nbformat.read(TOUR, as_version=4)
     nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(folder)}}).execute()
+    return shown_by(notebook)
+
+
+def shown_by(notebook) -> dict[str, str]:
+    """What the code cells of a notebook that was run show as text, by their source."""
     shown = {}
     for cell in notebook.cells:
         if cell.cell_type == "code":
@@ -78,10 +85,22 @@ def test_the_tour_with_the_shipped_model_in_two_minutes(tmp_path, monkeypatch):
     assert time.monotonic() - start < 120
 
 
-def test_the_committed_notebook_is_small_and_was_run_in_order():
+def test_the_committed_notebook_is_small_was_run_in_order_and_shows_what_it_should():
     notebook = nbformat.read(TOUR, as_version=4)
     nbformat.validate(notebook)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert TOUR.stat().st_size < 1 << 20 and "/tmp/" not in TOUR.read_text(encoding="utf-8")
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
     assert not [o for cell in cells for o in cell.outputs if o.output_type == "error"]
+    gist = check(shown_by(notebook))
+    assert "rabbit" in gist or "bunny" in gist
+
+
+@pytest.mark.parametrize("folder", ["docs", "."])
+def test_its_first_cell_goes_to_the_root(folder, monkeypatch):
+    monkeypatch.chdir(ROOT / folder)
+    monkeypatch.setattr(sys, "path", [name for name in sys.path if name not in ("", str(ROOT))])
+    first = next(cell for cell in nbformat.read(TOUR, as_version=4).cells if cell.cell_type == "code")
+    with warnings.catch_warnings():
+        exec(first.source, {})
+    assert Path.cwd() == ROOT and sys.path[0] == str(ROOT)

@@ -15,12 +15,16 @@ import torch.nn.functional as F
 from conftest import TINY
 
 import train
-from checkpoint import SHIPPED
-from flags import TRAINING_STATE, build_parser, parse
-from models import WheelerConfig, WheelerTextAutoencoder
-from run_folder import best_loss, explain, read_metrics
-from sample_corpus import stories
-from tokenizer import train_tokenizer
+from models import WheelerTextAutoencoder
+from wheeler.model import layers
+from wheeler.model.checkpoint import SHIPPED
+from wheeler.model.config import WheelerConfig
+from wheeler.model.tokenizer import train_tokenizer
+from wheeler.training import opening, step
+from wheeler.training import run as run_module
+from wheeler.training.flags import TRAINING_STATE, build_parser, parse
+from wheeler.training.run_folder import best_loss, explain, read_metrics
+from wheeler.training.stories import stories
 
 ROOT = Path(__file__).resolve().parents[1]
 def resume(flags):
@@ -107,16 +111,16 @@ def test_checkpoints_are_weights_only_and_self_contained(run):
 def test_best_changes_only_when_better(run, monkeypatch):
     losses = iter([3.0, 2.0, 2.5, 2.0, 1.0, 9.0])      # each counts thrice: from grid, tiles, nothing
     fake = lambda *args: {"teacher_forced_loss": fake.value, "teacher_forced_token_accuracy": 0.0}
-    real = train.reconstruct
+    real = run_module.reconstruct
 
     def reconstruct(*args):
         fake.value = next(losses)
         return real(*args)
 
-    saved, save = [], train.save_checkpoint
-    monkeypatch.setattr(train, "teacher_forced", fake)
-    monkeypatch.setattr(train, "reconstruct", reconstruct)
-    monkeypatch.setattr(train, "save_checkpoint", lambda path, state: (
+    saved, save = [], run_module.save_checkpoint
+    monkeypatch.setattr(run_module, "teacher_forced", fake)
+    monkeypatch.setattr(run_module, "reconstruct", reconstruct)
+    monkeypatch.setattr(run_module, "save_checkpoint", lambda path, state: (
         saved.append((path.name, state["training"]["step"], state["training"]["best"])), save(path, state)))
     run("--max_steps 5 --eval_every 1")
     assert [s for s in saved if s[0] == "best.pt"] == [("best.pt", 0, 9.0), ("best.pt", 1, 6.0), ("best.pt", 4, 3.0)]
@@ -138,10 +142,10 @@ def test_save_is_atomic(tmp_path, monkeypatch, fails):
         raise OSError(28, "No space left on device")
 
     path = tmp_path / "last.pt"
-    train.save_checkpoint(path, {"step": 1})
+    run_module.save_checkpoint(path, {"step": 1})
     monkeypatch.setattr(os, fails, refuse)
     with pytest.raises(train.UsageError, match="No space left"):
-        train.save_checkpoint(path, {"step": 2})
+        run_module.save_checkpoint(path, {"step": 2})
     assert load(path) == {"step": 1} and [p.name for p in tmp_path.iterdir()] == ["last.pt"]
 
 
@@ -239,15 +243,15 @@ def test_shares_of_a_batch(run, monkeypatch):
 def test_numbers_of_tiles_are_drawn_alike_again():
     model = WheelerTextAutoencoder(WheelerConfig(vocab_size=300, grid_size=32, d_model=64, max_seq_len=16,
                                                  encoder_layers=1, grid_layers=0, decoder_layers=1))
-    drawn = train.draw_tiles(model, 400, 0, 5, 1)
-    assert torch.equal(drawn, train.draw_tiles(model, 400, 0, 5, 1)) and set(drawn.tolist()) == set(range(1, 16))
-    assert not torch.equal(drawn, train.draw_tiles(model, 400, 0, 6, 1))
+    drawn = step.draw_tiles(model, 400, 0, 5, 1)
+    assert torch.equal(drawn, step.draw_tiles(model, 400, 0, 5, 1)) and set(drawn.tolist()) == set(range(1, 16))
+    assert not torch.equal(drawn, step.draw_tiles(model, 400, 0, 6, 1))
 
 
 def test_meaning_learns_at_a_rate_of_its_own(run):
     run("--max_steps 1 --lr 1e-3 --warmup_steps 0")
     groups = load("run/last.pt")["training"]["optimizer"]["param_groups"]
-    assert sorted({(group["factor"], round(group["lr"], 9)) for group in groups}) == [(1.0, 1e-3), (3.0, 3e-3)]
+    assert sorted({(group["factor"], round(group["lr"], 9)) for group in groups}) == [(0.05, 5e-5), (1.0, 1e-3)]
 
 
 def test_a_teacher_starts_the_meaning(run, tmp_path, capsys):
@@ -269,10 +273,10 @@ def test_a_teacher_starts_the_meaning(run, tmp_path, capsys):
 
 def test_padding_never_counts_in_the_loss(run, monkeypatch):
     """The first logged loss equals the mean over text tokens, one text at a time and without padding."""
-    taken, states, item, save = [], [], train.EpochBatches.__getitem__, train.save_checkpoint
+    taken, states, item, save = [], [], train.EpochBatches.__getitem__, run_module.save_checkpoint
     with monkeypatch.context() as patch:
         patch.setattr(train.EpochBatches, "__getitem__", lambda self, i: taken.append(item(self, i)) or taken[-1])
-        patch.setattr(train, "save_checkpoint", lambda path, state: (states.append(path.name), save(path, state)))
+        patch.setattr(run_module, "save_checkpoint", lambda path, state: (states.append(path.name), save(path, state)))
         stop_after(patch, 1)
         run("--max_steps 2 --blank_share 0 --meaning_share 0")
     assert states == ["best.pt", "last.pt"]                                   # best.pt has the weights of step 0
@@ -388,9 +392,9 @@ def test_signal_saves_and_says_how_to_go_on(run, monkeypatch, capsys, number):
 
 
 def test_signal_in_the_first_evaluation(run, monkeypatch):
-    real = train.reconstruct
+    real = run_module.reconstruct
     with monkeypatch.context() as patch:
-        patch.setattr(train, "reconstruct", lambda *args: (signal.raise_signal(signal.SIGINT)
+        patch.setattr(run_module, "reconstruct", lambda *args: (signal.raise_signal(signal.SIGINT)
                                                            if args[3] == "grid" else None, real(*args))[1])
         assert run() == 130
     assert load("run/last.pt")["training"]["step"] == 0
@@ -406,7 +410,7 @@ def test_second_signal_stops_at_once_and_keeps_the_last_save(run, monkeypatch, c
 
 
 def test_signal_before_the_first_step(run, monkeypatch, capsys):
-    monkeypatch.setattr(train, "load_texts", lambda *args: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(opening, "load_texts", lambda *args: signal.raise_signal(signal.SIGINT))
     before = signal.signal(signal.SIGINT, signal.default_int_handler)         # in the background it may be ignored
     try:
         assert run() == 130
@@ -522,20 +526,20 @@ def test_tokenizer_of_a_folder_sets_the_vocabulary(run, tmp_path):
 
 def test_get_lr():
     args = build_parser().parse_args(["--lr", "1.0", "--warmup_steps", "10"])
-    rates = [train.get_lr(step, args, 110) for step in range(111)]
+    rates = [step.get_lr(i, args, 110) for i in range(111)]
     assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
     assert rates[10] == 1.0 and rates[60] == pytest.approx(0.55) and rates[110] == pytest.approx(0.1)
     assert all(a >= b for a, b in zip(rates[10:], rates[11:]))
-    assert train.get_lr(500, args, 110) == pytest.approx(0.1)
+    assert step.get_lr(500, args, 110) == pytest.approx(0.1)
     args.warmup_steps = 0
-    assert train.get_lr(0, args, 10) == 1.0 and math.isfinite(train.get_lr(0, args, 0))
+    assert step.get_lr(0, args, 10) == 1.0 and math.isfinite(step.get_lr(0, args, 0))
 
 
 def test_weight_decay_only_on_linear_layers(run):
     run()
     args = build_parser().parse_args(["--weight_decay", "0.3"])
     model = WheelerTextAutoencoder.load_from_checkpoint("run/last.pt")
-    groups = train.make_optimizer(model, args).param_groups
+    groups = step.make_optimizer(model, args).param_groups
     names = {id(p): name for name, p in model.named_parameters()}
     assert {group["weight_decay"] for group in groups} == {0.3, 0.0}
     assert sorted(id(p) for group in groups for p in group["params"]) == sorted(names)
@@ -550,9 +554,10 @@ def test_the_meaning_has_a_learning_rate_of_its_own(run):
     args = build_parser().parse_args([])
     run("--max_steps 1")
     model = WheelerTextAutoencoder.load_from_checkpoint("run/last.pt")
-    factors = {id(p): group["factor"] for group in train.make_optimizer(model, args).param_groups
+    factors = {id(p): group["factor"] for group in step.make_optimizer(model, args).param_groups
                for p in group["params"]}
-    assert all(factors[id(p)] == (train.MEANING_RATE if name.startswith("meaning.") else 1)
+    slow = {f"meaning.{name}" for name in step.VECTORS}
+    assert len(slow) == 4 and all(factors[id(p)] == (step.VECTORS_RATE if name in slow else 1)
                for name, p in model.named_parameters())
     groups = load("run/last.pt")["training"]["optimizer"]["param_groups"]
     assert all(group["lr"] == pytest.approx(group["factor"] * 3e-4 / 100) for group in groups)  # one step of warm-up
@@ -646,7 +651,7 @@ def streamed(shared, tmp_path_factory):
 @pytest.mark.parametrize("first", [2, 3, 7])                                  # in a block, at its end, in the next pass
 def test_streamed_run_resumes_exactly(run, monkeypatch, first):
     """Blocks of 30 rows, 3 steps each: 49 texts are two blocks."""
-    import data
+    from wheeler.training import data
 
     monkeypatch.setattr(data.TextStream.block, "__defaults__", (30,))
     whole, parts = whole_and_in_parts(run, monkeypatch, "--streaming --max_steps 9 --dropout 0.1", first)
@@ -788,7 +793,7 @@ def test_gradients_that_always_overflow_stop_the_run(run, monkeypatch, capsys):
 
 def test_evaluation_runs_in_the_precision_of_training(run, monkeypatch):
     seen = []
-    monkeypatch.setattr(train, "reconstruct", lambda *args, real=train.reconstruct: (seen.append(
+    monkeypatch.setattr(run_module, "reconstruct", lambda *args, real=run_module.reconstruct: (seen.append(
         torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32), real(*args))[1])
     for flags, precision in (("", torch.float32), ("--fp16", torch.float16), ("--bf16", torch.bfloat16)):
         seen.clear()
@@ -799,10 +804,8 @@ def test_evaluation_runs_in_the_precision_of_training(run, monkeypatch):
 
 
 def test_grad_checkpointing_changes_no_number(run, monkeypatch):
-    import models
-
     calls = []
-    monkeypatch.setattr(models, "recomputed", lambda *args, real=models.recomputed, **flags: (
+    monkeypatch.setattr(layers, "recomputed", lambda *args, real=layers.recomputed, **flags: (
         calls.append(1), real(*args, **flags))[1])
     run("--dropout 0.2", "plain")
     assert not calls
@@ -814,11 +817,10 @@ def test_grad_checkpointing_changes_no_number(run, monkeypatch):
 @pytest.mark.slow
 def test_recompiles_are_counted_and_bounded(run, monkeypatch, shared):
     """Without a C++ compiler: graphs are traced, counted, and run as they are. Two lengths; evaluations of any."""
-    import doctor
 
     compile_model = torch.nn.Module.compile
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **flags: compile_model(self, backend="eager", **flags))
-    monkeypatch.setattr(doctor, "compiler_problem", lambda device: None)
+    monkeypatch.setattr(train, "compiler_problem", lambda device: None)
     torch._dynamo.reset()
     monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 8)
     flags = "--max_seq_len 128 --max_steps 6 --eval_every 2 --long_texts split --dataset sample --max_train_samples 60"

@@ -13,8 +13,8 @@ from conftest import TINY
 from test_train import load, resume
 
 import train
-from data import DataError, TextStream, load_texts
 from models import WheelerTextAutoencoder
+from wheeler.training.texts import DataError, TextStream, load_texts
 
 JUNK = (None, -1, 0, 1, 2**31, 2**63, 10**30, -(2**62), 1.5, float("nan"), float("inf"), True, "", "x", "\x00",
         "9" * 400, [], {}, [1, [2]], {"a": 1}, (), b"x", torch.ones(3), torch.ones(2, 2).long(), torch.zeros(0),

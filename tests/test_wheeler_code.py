@@ -8,25 +8,22 @@ import numpy as np
 import pytest
 import torch
 
-from models import WheelerConfig, WheelerTextAutoencoder
-from tiles import fence_line, join_tiles, split_tiles, tile_codebook, tile_numbers, tile_words
-from tokenizer import train_tokenizer
-from wheeler_code import (
-    FrameCode,
-    Interval,
-    _cumulative,
-    bytes_from_frame,
-    cost_of,
+from models import WheelerTextAutoencoder
+from wheeler.dynamics.tiles import fence_line, join_tiles, split_tiles, tile_codebook, tile_numbers, tile_words
+from wheeler.frame.arithmetic import Interval, cumulative
+from wheeler.frame.cells import (
     fill_regions,
-    frame_bits,
-    frame_from_bytes,
     meaning_count,
     number_bits,
     plausible,
     read_regions,
-    tile_count,
     word_regions,
+    words_bits,
 )
+from wheeler.frame.code import FrameCode, cost_of, frame_bits
+from wheeler.frame.redundant import bytes_from_frame, frame_from_bytes, tile_count
+from wheeler.model.config import WheelerConfig
+from wheeler.model.tokenizer import train_tokenizer
 from wheeler_cpu import WheelerMemoryCPU, add_noise
 
 TEXTS = ["Once upon a time there was a rabbit.", "", "The rabbit ran home. “Where is Zoë?” said the fox.", "A red hat"]
@@ -129,8 +126,8 @@ def test_any_split_into_meaning_and_words_is_proof(height, width):
 
 
 def test_how_much_rows_hold():
-    assert 1230 < frame_bits(64, 64) < 1331 and 120 < frame_bits(64, 64, 1) < 170 and frame_bits(64, 64, 0) == 0
-    assert all(frame_bits(32, 32, rows) < frame_bits(32, 32, rows + 1) for rows in range(4))
+    assert 1230 < frame_bits(64, 64) < 1331 and 120 < words_bits(64, 64, 1) < 170 and words_bits(64, 64, 0) == 0
+    assert all(words_bits(32, 32, rows) < words_bits(32, 32, rows + 1) for rows in range(4))
 
 
 def test_damage_is_counted():
@@ -177,11 +174,11 @@ def test_intervals_narrow_without_gaps():
 
 def test_frequencies_follow_the_probabilities():
     logits = np.random.default_rng(0).normal(size=(3, 50)) * 3
-    cumulative = _cumulative(logits)
-    assert cumulative.shape == (3, 51) and cumulative.dtype == np.int64 and (np.diff(cumulative) >= 1).all()
+    ends = cumulative(logits)
+    assert ends.shape == (3, 51) and ends.dtype == np.int64 and (np.diff(ends) >= 1).all()
     wanted = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
-    assert np.allclose(np.diff(cumulative) / cumulative[:, -1:], wanted, rtol=0.02, atol=1e-6)
-    far = _cumulative(np.array([0.0, -1000.0, -5.0]))
+    assert np.allclose(np.diff(ends) / ends[:, -1:], wanted, rtol=0.02, atol=1e-6)
+    far = cumulative(np.array([0.0, -1000.0, -5.0]))
     assert far[2] - far[1] == 1                                               # nothing is impossible
 
 
@@ -211,10 +208,10 @@ def test_texts_come_back_from_their_frames(model):
     assert code.read(frames[1:2]) == readings[1:2]                            # the batch makes no difference
     assert np.array_equal(frames_of(FrameCode(model).write(texts)), frames)
     for one in written:                                                       # the fewest rows that do
-        assert one.cost <= frame_bits(32, 32, one.rows)
+        assert one.cost <= words_bits(32, 32, one.rows)
         if one.rows > code.least_rows:
             fewer, = code.charges([one.ids], [code.meaning_tiles([one.ids])[0, : meaning_count(32, 32, one.rows - 1)]])
-            assert cost_of(fewer) > frame_bits(32, 32, one.rows - 1) - 4 or 0.94 * one.cost > frame_bits(
+            assert cost_of(fewer) > words_bits(32, 32, one.rows - 1) - 4 or 0.94 * one.cost > words_bits(
                 32, 32, one.rows - 1) - 4
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import wheeler_cpu
+from wheeler.dynamics import kernels
 from wheeler_cpu import Trajectory, WheelerMemoryCPU, tick
 
 TIES = ["min", "max", "none"]
@@ -174,7 +175,7 @@ def test_oscillation_test_equals_the_oracle(seed):
         for c in range(cells):
             maps[:, c, 3] = np.resize(rng.permutation(np.resize([-1, 0, 1], p)), 20)
     first = seed * 3
-    got = wheeler_cpu._period(np.roll(maps, first, axis=0), first)
+    got = kernels._period(np.roll(maps, first, axis=0), first)
     assert got == naive.period(list(maps))
     if seed % 2:
         assert 0 < got <= 2 * seed

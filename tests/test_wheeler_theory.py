@@ -1,13 +1,14 @@
-"""wheeler_theory.py: structure functions, exact counts, the sampler against enumeration, the survival table."""
+"""wheeler/measure/theory.py: structure functions, exact counts, the sampler against enumeration, the survival table."""
 
 import itertools
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-import wheeler_theory as theory
+from wheeler.measure import theory
 from wheeler_cpu import WheelerMemoryCPU
 
 
@@ -139,7 +140,9 @@ def test_noise_up_to_the_sign_never_breaks_a_proof_pattern():
 def test_command_line(tmp_path, capsys):
     assert theory.main(["--size", "12", "--out", str(tmp_path / "a.npy")]) == 0
     assert theory.is_perturbation_proof(np.load(tmp_path / "a.npy"))
+    root = Path(theory.__file__).parents[2]
     for bad in (["--size", "3", "--out", "x.npy"], ["--size", "2x", "--out", "x.npy"], []):
-        done = subprocess.run([sys.executable, theory.__file__, *bad], capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-m", "wheeler.measure.theory", *bad], capture_output=True, text=True,
+                              cwd=root)
         assert done.returncode == 2 and "error" in done.stderr and "Traceback" not in done.stderr
         assert done.stderr.count("\n") == 1

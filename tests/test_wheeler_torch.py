@@ -1,4 +1,4 @@
-"""wheeler_torch.py: the same bits as the numba kernels and the oracle, and the straight-through gradient."""
+"""The dynamics on tensors: the same bits as the numba kernels and the oracle, and the straight-through gradient."""
 
 import naive
 import numpy as np
@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import wheeler_cpu
-from wheeler_torch import _still, settle, through, tick
+from wheeler.dynamics import kernels
+from wheeler.dynamics.differentiable import _still, settle, through, tick
 
 TIES = ["min", "max", "none"]
 
@@ -60,14 +61,14 @@ def test_convergence_is_decided_in_the_exact_order_near_the_tolerance():
 
 
 def test_oscillation_in_torch_equals_numba():
-    from wheeler_torch import _period
+    from wheeler.dynamics.differentiable import _period
 
     rng = np.random.default_rng(1)
     maps = rng.integers(-1, 2, (20, 30, 8, 12)).astype(np.int8)
     for b in range(30):
         for c in range(b % 3):
             maps[:, b, c, 2] = np.resize(rng.permutation(np.resize([-1, 0, 1], 2 + b % 9)), 20)
-    expected = [wheeler_cpu._period(np.ascontiguousarray(maps[:, b]), 0) for b in range(30)]
+    expected = [kernels._period(np.ascontiguousarray(maps[:, b]), 0) for b in range(30)]
     assert _period(torch.from_numpy(maps)).tolist() == expected and len(set(expected)) > 4
 
 

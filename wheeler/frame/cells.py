@@ -1,0 +1,187 @@
+"""The frame's half of the code: a number written into the cells of perturbation-proof patterns, and read back.
+
+Row 0 and column 0 of every tile are a fixed fence (tiles.py), which cuts a band of rows out of
+the torus. Behind it cells are chosen in raster order. What a choice must know of its past is one status for each cell
+of the row above: occupied (-1), dominated (+1, touches a -1 already) or needy (+1, can only be dominated from below). A
+row can always be completed, and the next one too, if no two needy cells are adjacent and none stands above a cell that
+the fence forbids to occupy: such a row can be filled greedily, which leaves no needy cell at all. Within a row, a
+backward sum over the row's completions, with a weight for each status, gives the probability of every choice. To reach
+the limit itself, the weights would have to be the leading eigenvector of a transfer matrix over all rows.
+"""
+
+import random
+from functools import lru_cache
+
+import numpy as np
+
+from wheeler.dynamics.tiles import TILE, fence_line
+from wheeler.frame.arithmetic import RESOLUTION_BITS, Interval
+
+OCCUPIED, DOMINATED, NEEDY = 0, 1, 2                                         # status of a cell when its row is done
+WEIGHTS = {OCCUPIED: 0.85, DOMINATED: 1.0, NEEDY: 0.45}                       # found by search; a flat optimum
+
+
+@lru_cache(maxsize=16)
+def _fence(height: int, width: int) -> tuple[list[list[bool]], list[list[bool]], np.ndarray]:
+    """(barred, may_need, occupied): cells that a -1 of the fence touches, and cells that may stay needy, as lists of
+    rows; the fence's own -1 cells (H, W)."""
+    occupied = np.zeros((height, width), dtype=bool)
+    # Fences stand where a band begins, so bands do not touch each other and can be written one by one.
+    occupied[0], occupied[:, 0] = fence_line(width), fence_line(height)
+    # A -1 cell needs +1 neighbours: what touches the fence's -1 cells can never be -1 itself.
+    barred = sum(np.roll(occupied, shift, axis) for shift in (1, -1) for axis in (0, 1)) > 0
+    # A needy cell waits for a -1 below it; under the last row and above a barred cell none can come.
+    may_need = (np.arange(height)[:, None] < height - 1) & ~np.roll(barred, -1, axis=0)
+    return barred.tolist(), may_need.tolist(), occupied
+
+
+def _completions(above: list[int], barred: list[bool], may_need: list[bool]) -> list[tuple]:
+    """completions[j][s]: summed weight of all ways to go on after cell j in state s, to the end of the row.
+
+    States: 0 occupied, 1 dominated, 2 open, 3 open with a needy cell on the left (so it must not become needy)."""
+    w_occupied, w_dominated, w_needy = WEIGHTS[OCCUPIED], WEIGHTS[DOMINATED], WEIGHTS[NEEDY]
+    last = len(above) - 1
+    # From the right: the last cell of a row may be open only if it is allowed to need.
+    sums = [()] * last + [(1.0, 1.0, w_needy if may_need[last] else 0.0, 0.0)]
+    for j in range(last - 1, -1, -1):
+        # The next cell may be occupied unless the fence or the row above forbids it.
+        after, up = sums[j + 1], above[j + 1]
+        occupy = 0.0 if barred[j + 1] or up == OCCUPIED else w_occupied * after[0]
+        # A needy cell above has to be dominated now: this cell must be -1, it cannot be left.
+        if up == NEEDY:
+            leave_closed = leave_open = leave_after_needy = 0.0
+        else:
+            leave_closed = w_dominated * after[1]
+            covered = barred[j + 1] or up == OCCUPIED
+            leave_open = leave_closed if covered else after[2]
+            leave_after_needy = (leave_closed if covered else after[3]) * (w_needy if may_need[j] else 0.0)
+        # In the order of the states; state 0 is occupied, so the next cell is dominated at once.
+        sums[j] = (leave_closed, occupy + leave_open, occupy * w_dominated + leave_after_needy, occupy * w_dominated)
+    return sums
+
+
+def _walk(height: int, width: int, choose) -> np.ndarray:
+    """The frame that the choices lead to. choose(i, j, q) -> True for -1; q / 2^24 is its probability, 0 and 2^24 mean
+    that there is no choice."""
+    barred, may_need, occupied = _fence(height, width)
+    frame = np.where(occupied, -1, 1).astype(np.float32)
+    above, one = [DOMINATED] * width, 1 << RESOLUTION_BITS
+    for i in range(1, height):
+        # All that a row needs to know of its past is in `above`: one status a cell, whatever the frame's height.
+        sums = _completions(above, barred[i], may_need[i])
+        row, state = [DOMINATED] * width, 1                                   # the fence's cell needs nothing
+        for j in range(1, width):
+            after, up = sums[j], above[j]
+            covered = barred[i][j] or up == OCCUPIED
+            # The weight of a choice is what it scores itself times all ways to complete the row after it.
+            occupy = 0.0 if covered or state == 0 else (
+                WEIGHTS[OCCUPIED] * after[0] * (WEIGHTS[DOMINATED] if state >= 2 else 1.0))
+            if up == NEEDY or state == 3 or (state == 2 and not may_need[i][j - 1]):
+                leave = 0.0
+            else:
+                leave = WEIGHTS[NEEDY] if state == 2 else 1.0
+                leave *= (WEIGHTS[DOMINATED] * after[1] if covered or state == 0 else after[3 if state == 2 else 2])
+            # Never quite 0 or 1 where there is a choice: else a rounding could make a cell impossible that was written.
+            q = one if leave == 0 else 0 if occupy == 0 else min(max(int(occupy / (occupy + leave) * one), 1), one - 1)
+            if choose(i, j, q):
+                frame[i, j], row[j] = -1, OCCUPIED
+                state = 0
+            else:
+                if state >= 2:
+                    row[j - 1] = NEEDY
+                state = 1 if covered or state == 0 else 3 if state == 2 else 2
+        if state >= 2:
+            row[width - 1] = NEEDY
+        # Statuses, not cells, go down to the next row.
+        above = row
+    return frame
+
+
+def check_sides(height: int, width: int) -> None:
+    for name, side in (("height", height), ("width", width)):
+        if side % TILE or not 2 * TILE <= side <= 16 * TILE:
+            raise ValueError(f"{name} = {side}: the sides of a frame must be multiples of {TILE} in {2 * TILE} .. "
+                             f"{16 * TILE}")
+
+
+def number_bits(height: int, width: int) -> int:
+    """Length of the numbers that stand between text and frame: with room to spare above what a frame holds."""
+    # 0.325 bit a cell is the limit of such frames, so half a bit a cell and 256 more are always enough.
+    return height * width // 2 + 256
+
+
+Region = tuple[int, int, int, int]                                            # top, left, height, width, cells
+
+
+def word_regions(height: int, width: int, rows: int) -> list[Region]:
+    """Where the words stand that take `rows` rows of tiles, 0 .. H/8: one band or none."""
+    return [(height - rows * TILE, 0, rows * TILE, width)] if rows else []
+
+
+def meaning_count(height: int, width: int, rows: int) -> int:
+    """Meaning tiles of a frame whose words take `rows` rows of tiles."""
+    return 0 if rows == height // TILE else (height // TILE - rows) * (width // TILE) - 1
+
+
+def fill_regions(frame: np.ndarray, regions: list[Region], number: int) -> Interval:
+    """Write a number of `number_bits` bits into regions of a frame (H, W), in place. Returns the interval of all
+    numbers that would have filled them so: what they have in common can be read back."""
+    interval = Interval(number_bits(*frame.shape))
+    if not 0 <= number < interval.size:
+        raise ValueError(f"the number must be in [0, 2^{interval.bits})")
+
+    def choose(i: int, j: int, q: int) -> bool:
+        # Decoding with cells as symbols: the number says which cell comes next, as if it had been written by them.
+        occupy = number - interval.low < interval.size * q >> RESOLUTION_BITS
+        interval.narrow(0 if occupy else q, q if occupy else 1 << RESOLUTION_BITS, 1 << RESOLUTION_BITS)
+        return occupy
+
+    for top, left, height, width in regions:
+        frame[top : top + height, left : left + width] = _walk(height, width, choose)
+    return interval
+
+
+def read_regions(frame: np.ndarray, regions: list[Region]) -> tuple[int, Interval, int]:
+    """(number, interval, contradictions) of the regions of a frame (H, W); only signs count, 0 counts as +1.
+
+    contradictions: cells that no frame of this code can have. 0 for an intact frame; in a damaged one they are read
+    as what they must be, and what was written before the first of them is still right.
+    """
+    # The same walk as in writing; where the frame has a cell that no walk allows, the walk's own cell is taken.
+    interval, wrong = Interval(number_bits(*frame.shape)), 0
+    for top, left, height, width in regions:
+        signs = np.asarray(frame)[top : top + height, left : left + width] < 0
+
+        def choose(i: int, j: int, q: int, signs=signs) -> bool:
+            occupy = bool(signs[i, j])
+            if q == 0 or q == 1 << RESOLUTION_BITS:
+                nonlocal wrong
+                wrong += occupy == (q == 0)
+                return q != 0
+            interval.narrow(0 if occupy else q, q if occupy else 1 << RESOLUTION_BITS, 1 << RESOLUTION_BITS)
+            return occupy
+
+        # The fence is known, so each of its cells that differs is damage too.
+        clean = _walk(height, width, choose)
+        wrong += int((signs[0] != (clean[0] < 0)).sum() + (signs[1:, 0] != (clean[1:, 0] < 0)).sum())
+    return interval.low + interval.size // 2, interval, wrong
+
+
+@lru_cache(maxsize=64)
+def words_bits(height: int, width: int, rows: int) -> float:
+    """Bits that `rows` rows of tiles hold, the mean over 8 random numbers; single frames differ by a few bits."""
+    # Random numbers from Python's own generator: the same mean on every machine.
+    rng, regions = random.Random(0), word_regions(height, width, rows)
+    numbers = [rng.getrandbits(number_bits(height, width)) for _ in range(8)]
+    return sum(fill_regions(np.ones((height, width)), regions, number).spent() for number in numbers) / 8
+
+
+def plausible(frame: np.ndarray) -> np.ndarray:
+    """A copy of a frame (H, W) with 0 in -1 cells that have two or more -1 neighbours. No written frame has such cells;
+    an erased area is full of them once the dynamics have run."""
+    frame = np.array(frame, dtype=np.float32)
+    low = frame < 0
+    # One neighbour can be a flipped cell of a whole frame; two are what the dynamics make of an erased area.
+    near = sum(np.roll(low, shift, axis).astype(np.int8) for shift in (1, -1) for axis in (0, 1))
+    frame[low & (near >= 2)] = 0
+    return frame

@@ -1,0 +1,477 @@
+"""Texts as attractors: the meaning of a text and its words in one frame, a fixed point of the Wheeler dynamics.
+
+    text --encoder--> meaning tiles, one of 12,847 each (meaning.py)           what it is about
+    text --decoder given those tiles, arithmetic coding--> a number in [0, 1)
+         --arithmetic decoding over perturbation-proof patterns--> the rest of the frame       which words, exactly
+
+The frame is a maximal independent set of the torus: no two -1 cells adjacent, every +1 cell touches a -1 cell. Those
+are the fixed points that come back whole from any noise that keeps the signs (the dynamics repair it); they hold
+0.325 bit a cell at most, 1,331 bits at 64 x 64.
+
+**Layout.** Sides are multiples of 8, from 16 to 128 cells. The tile in the upper left corner is the header: it names
+the weights and the number of rows of tiles, counted from below, that hold words. The tiles between are meaning, in
+raster order. A writer takes the fewest rows that hold what the decoder charges for the words given the meaning tiles
+that are left, and a checksum; where even all rows are too few it writes the meaning alone. (At least half of the rows
+are words, see `least_rows`.) With all rows there is no meaning and no header either: a frame without one is read as
+words alone.
+
+**The words' cells** hold the number that arithmetic coding makes of the words: cells.py.
+
+**Their probabilities** come from the decoder without a grid (`WheelerTextAutoencoder.told`), in float64, its logits
+rounded to 1/64 and turned into integer frequencies by an exact table, so that two machines agree on them. A 16-bit
+checksum follows the end token, so that a reader knows whether to trust what was read.
+"""
+
+import copy
+import hashlib
+import math
+import zlib
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import nn
+
+from wheeler.dynamics.tiles import TILE, join_tiles, split_tiles, tile_codebook, tile_numbers, tile_words
+from wheeler.frame.arithmetic import Interval, cumulative, shortest_bytes
+from wheeler.frame.cells import (
+    check_sides,
+    fill_regions,
+    meaning_count,
+    number_bits,
+    plausible,
+    read_regions,
+    word_regions,
+    words_bits,
+)
+from wheeler.frame.redundant import HEADERS, REDUNDANT_MEANING, bytes_from_frame, frame_from_bytes, tile_count
+from wheeler.model.decoding import Teller, retell
+from wheeler.model.inputs import padded
+
+# One damaged frame in 65,536 passes for a whole one. Each bit more would cost every frame that bit.
+CHECKSUM = 1 << 16
+
+
+def frame_bits(height: int, width: int, redundant: bool = False) -> float:
+    """Bits of words that a frame holds; redundant: the most that its tiles hold, with no redundancy left."""
+    # A byte a tile, without the tiles of the length and the two bytes of the checksum.
+    if redundant:
+        return 8.0 * max(0, tile_count(height, width) - HEADERS - 2)
+    return words_bits(height, width, height // TILE)
+
+
+def _checksum(ids: list[int]) -> int:
+    return zlib.crc32(np.array(ids, dtype="<u4").tobytes()) % CHECKSUM
+
+
+@lru_cache(maxsize=1)
+def _header_words() -> np.ndarray:
+    """Numbers of the tile words that a header can be: all but those of redundant frames, so that neither is taken for
+    the other."""
+    return np.setdiff1d(np.arange(len(tile_words())), tile_codebook())
+
+
+# So many fingerprints as fit beside the number of rows into one tile: a reader with other weights notices.
+WEIGHTS_TOLD = 740                                                            # fingerprints: 12,591 words, 17 rows
+
+
+@dataclass
+class Written:
+    """A text in a frame. frame (H, W) float32 of -1 and +1; fits: whether the words are in it; rows: rows of tiles that
+    hold words; tiles: numbers of the meaning tiles; charges (T, 3) int64: start, end and total of every token's
+    frequencies, given these tiles; payload: of a redundant frame."""
+
+    frame: np.ndarray
+    fits: bool
+    rows: int
+    tiles: np.ndarray
+    charges: np.ndarray
+    ids: list[int]
+    payload: bytes | None = None
+
+    @property
+    def cost(self) -> float:
+        """Bits of the words and their checksum."""
+        return cost_of(self.charges)
+
+
+@dataclass
+class Reading:
+    """What a frame says. text: the text, or its gist; None where the model has no tokenizer. exact: the words came back
+    whole, says their checksum. meaning_tiles: how many tell the meaning (a part of one is a part); bits: what the words
+    cost, 0 for a gist. ids: token ids, the end token last if it was reached. foreign: other weights wrote the frame."""
+
+    text: str | None
+    exact: bool
+    meaning_tiles: float
+    bits: float
+    ids: list[int] = field(repr=False)
+    foreign: bool = False
+
+
+def cost_of(charges: np.ndarray) -> float:
+    start, end, total = charges.T.astype(np.float64)
+    return float(np.log2(total / (end - start)).sum()) + math.log2(CHECKSUM)
+
+
+class FrameCode:
+    """Writes texts into frames with a model, meaning and words, and reads them.
+
+    Holds a float64 copy of the model: make a new one after training on. height, width: sides of the frame, multiples of
+    8 in 16 .. 128, default the model's grid_size. Frames written with one model can only be read with the same weights.
+    """
+
+    def __init__(self, model: nn.Module, height: int | None = None, width: int | None = None):
+        self.model, self.config = model, model.config
+        self.height, self.width = height or model.config.grid_size, width or model.config.grid_size
+        check_sides(self.height, self.width)
+        self.fingerprint = int(model.fingerprint(), 16)
+        tokenizer, model.tokenizer = model.tokenizer, None                    # is not worth copying
+        try:
+            # float32 sums depend on the order of their terms, which differs between processors and batch sizes.
+            self.exact = copy.deepcopy(model).double().eval()
+        finally:
+            model.tokenizer = tokenizer
+        self.device = model.encoder.embedding.weight.device
+
+    # ---- writing ----
+
+    @torch.no_grad()
+    def meaning_tiles(self, texts: list[list[int]], batch_size: int = 16) -> np.ndarray:
+        """(B, M) int64: the numbers of the meaning tiles of texts, as many as a frame without words has."""
+        most, out = meaning_count(self.height, self.width, 0), []
+        for start in range(0, len(texts), batch_size):
+            ids, mask = padded(texts[start : start + batch_size], self.config.pad_token_id, self.device)
+            # In float32: the tiles that were chosen stand in the frame, so no reader has to choose them again.
+            out.append(self.model.meaning.choose(self.model.meanings(ids, mask), most).cpu().numpy())
+        return np.concatenate(out)
+
+    @torch.no_grad()
+    def estimates(self, tiles: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Numbers of meaning tiles -> float64 estimates (B, Dm) of the meanings, and how many tiles each has, (B,)."""
+        counts = torch.tensor([len(row) for row in tiles], device=self.device)
+        numbers = torch.zeros(len(tiles), int(counts.max()), dtype=torch.long, device=self.device)
+        for i, row in enumerate(tiles):
+            numbers[i, : len(row)] = torch.from_numpy(np.asarray(row, dtype=np.int64))
+        # Texts of one batch have different numbers of tiles; what a row does not have says nothing.
+        present = torch.arange(numbers.shape[1], device=self.device) < counts[:, None]
+        codes = self.exact.meaning.codes()[numbers] * present[..., None]
+        return self.exact.meaning.estimate(codes, counts.double()), counts
+
+    @torch.no_grad()
+    def charges(self, texts: list[list[int]], tiles: list[np.ndarray], batch_size: int = 16) -> list[np.ndarray]:
+        """(T, 3) int64 a text, given the numbers of its meaning tiles: see `Written`."""
+        out: list[np.ndarray] = [np.empty(0)] * len(texts)
+        # Texts of like length share a batch: padding costs as much as text.
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            ids, mask = padded([texts[i] for i in rows], self.config.pad_token_id, self.device)
+            logits = self.exact.told(ids, mask, *self.estimates([tiles[i] for i in rows]))
+            for i, of_text in zip(rows, logits.cpu().numpy(), strict=True):
+                # Three numbers a token are all that coding needs; the V others are forgotten at once.
+                ends = cumulative(of_text[: len(texts[i])])                  # (T, V + 1)
+                token = np.array(texts[i])[:, None]
+                out[i] = np.concatenate([np.take_along_axis(ends, token, 1), np.take_along_axis(ends, token + 1, 1),
+                                         ends[:, -1:]], 1)
+        return out
+
+    def nested(self, ids: list[int], charges: np.ndarray) -> list[Interval]:
+        """The intervals of a text's beginnings: no token, the first, the first two, ..., all, all and the checksum.
+        `spent()` is their cost in bits."""
+        # All beginnings are kept: how far a damaged frame can still be read is a question that measures ask.
+        out = [Interval(number_bits(self.height, self.width))]
+        for start, end, total in charges.tolist():
+            out.append(out[-1].narrowed(start, end, total))
+        # The checksum is one more symbol, of 65,536 that are equally likely.
+        check = _checksum(ids)
+        return [*out, out[-1].narrowed(check, check + 1, CHECKSUM)]
+
+    def write(self, texts: list[list[int]], redundant: bool = False) -> list[Written]:
+        """Token ids of texts, each closed by the end token -> their frames. A text whose words do not fit gets a frame
+        of its meaning alone, a plain one also if `redundant`.
+
+        redundant: frames of tiles, which hold less (a byte for 64 cells) but are read back through flipped signs and
+        erased areas as well, the better the shorter the text.
+        """
+        tiles = self.meaning_tiles(texts)
+        out = self._write_redundant(texts, tiles) if redundant else self._write_plain(texts, tiles)
+        # What does not fit keeps its meaning: a frame is never refused, it only says less.
+        return [written or self._finish(ids, 0, of_text, np.empty((0, 3), np.int64))
+                for written, ids, of_text in zip(out, texts, tiles, strict=True)]
+
+    @property
+    def least_rows(self) -> int:
+        """Rows of tiles that words take at least: half. Two rows of meaning tiles correlate at 0.43, whatever they say,
+        by the fence and the cells beside it; any other two at 0.15. So frames with many of them would be near each
+        other, and texts of one length. Measured among 500 stories, the first half finds its own in 94.5% with half of
+        the rows, 84.5% with one, 68% with six."""
+        return self.height // TILE // 2
+
+    def _room(self, rows: int) -> float:
+        """Bits that are safe to want of `rows` rows of tiles; single frames differ by a few bits."""
+        return words_bits(self.height, self.width, rows) - 4
+
+    def _write_plain(self, texts: list[list[int]], tiles: np.ndarray) -> list[Written | None]:
+        """The frame of each text with the fewest rows of words, `least_rows` or more; None where all are too few."""
+        # More meaning makes the words cheaper but leaves them less room, and what it saves is only known once the
+        # model has run. So guess from the length, then step down or up by one row: two or three runs a text.
+        top, least = self.height // TILE, self.least_rows
+        # fails: most rows known to be too few; fits: fewest known to do, 0 if none is known yet.
+        fails, fits, charges, out = [least - 1] * len(texts), [0] * len(texts), {}, [None] * len(texts)
+        usual = [next((r for r in range(least, top) if self._room(r) > 2.9 * len(ids) + 16), top) for ids in texts]
+        while True:
+            wanted = {}
+            for i, ids in enumerate(texts):
+                if out[i] is None and fits[i] and fits[i] - 1 == fails[i]:
+                    out[i] = self._finish(ids, fits[i], tiles[i], charges[i])
+                    if not out[i].fits:                                       # this frame holds less than others do
+                        out[i], fails[i], fits[i] = None, fits[i], 0
+                if out[i] is None and fails[i] < top:
+                    wanted[i] = fits[i] - 1 if fits[i] else max(usual[i], fails[i] + 1)
+            if not wanted:
+                return out
+            given = [tiles[i][: meaning_count(self.height, self.width, rows)] for i, rows in wanted.items()]
+            found = self.charges([texts[i] for i in wanted], given)
+            for (i, rows), of_text in zip(wanted.items(), found, strict=True):
+                if cost_of(of_text) > self._room(rows):
+                    fails[i] = rows
+                    continue
+                fits[i], charges[i] = rows, of_text
+                if 0.94 * cost_of(of_text) > self._room(rows - 1):            # a row of tiles more saves less
+                    fails[i] = rows - 1
+
+    def _finish(self, ids: list[int], rows: int, tiles: np.ndarray, charges: np.ndarray) -> Written:
+        """The frame: header, meaning tiles, words in `rows` rows of tiles."""
+        # Everything on tiles first, the words' band over them after: both stand on the same fence.
+        count = self.height * self.width // TILE**2
+        cells = np.ones((count, TILE**2), np.float32)
+        if rows < self.height // TILE:
+            # A frame of words alone has no header: its first tile is worth 20 bits of words.
+            cells[0] = tile_words()[_header_words()[rows * WEIGHTS_TOLD + self.fingerprint % WEIGHTS_TOLD]]
+        tiles = tiles[: meaning_count(self.height, self.width, rows)]
+        cells[1 : 1 + len(tiles)] = tile_words()[tiles]
+        frame, fits = join_tiles(cells, self.height, self.width), False
+        # A salted number seldom fails to fit by a bit, or looks like a header: the next salt is as good.
+        for attempt in range(8 if rows else 0):
+            interval = self.nested(ids, charges)[-1]
+            # Any number of the interval will do. One that looks random gives a frame that does too.
+            random_bytes = hashlib.shake_256(repr((ids, attempt)).encode()).digest(interval.bits // 8)
+            salt = int.from_bytes(random_bytes, "little")
+            number = interval.low + (interval.size * salt >> interval.bits // 8 * 8)
+            # The frame holds a little less than was asked: it fits if all that it says lies in the text's interval.
+            held = fill_regions(frame, word_regions(self.height, self.width, rows), number)
+            fits = interval.low <= held.low and held.low + held.size <= interval.low + interval.size
+            if rows < self.height // TILE or self._header(tile_numbers(split_tiles(frame)[0])) is None:
+                break                                                         # words may not look like a header
+        return Written(frame, fits, rows, tiles, charges, ids)
+
+    def sketch(self, texts: list[list[int]], costs, seed: int = 0) -> list[Written]:
+        """Stand-ins for what `write` gives, for memories that nobody reads: header, meaning tiles and rows of words are
+        those of the texts, the words' cells hold a random number, which looks as salted words do.
+        costs(texts, tiles): bits of the words given numbers of meaning tiles, float32 will do."""
+        top, tiles = self.height // TILE, self.meaning_tiles(texts)
+        room = [self._room(rows) for rows in range(top + 1)]
+        fails, fits = [self.least_rows - 1] * len(texts), [0] * len(texts)
+        wanted = {i: next((rows for rows in range(self.least_rows, top) if room[rows] > 2.9 * len(ids) + 16), top)
+                  for i, ids in enumerate(texts)}
+        while wanted:
+            given = [tiles[i][: meaning_count(self.height, self.width, rows)] for i, rows in wanted.items()]
+            found, following = costs([texts[i] for i in wanted], given), {}
+            for (i, rows), cost in zip(wanted.items(), found, strict=True):
+                cost += math.log2(CHECKSUM)
+                if cost > room[rows]:
+                    # Fewer tiles do not make the words cheaper: so many rows are needed, or more.
+                    needed = next((more for more in range(rows + 1, top) if room[more] >= cost), top)
+                    fails[i] = max(rows, needed - 1)
+                    following |= {i: needed} if rows < top and not fits[i] else {}
+                else:
+                    fits[i] = rows
+                    following |= {i: rows - 1} if fails[i] < rows - 1 and 0.94 * cost <= room[rows - 1] else {}
+            wanted = following
+        return [self._finish([seed, *ids], rows, of_text, np.empty((0, 3), np.int64))
+                for ids, rows, of_text in zip(texts, fits, tiles, strict=True)]
+
+    def _checks(self) -> dict[bytes, int]:
+        """What the checksum of a redundant frame covers beside its bytes, and the number of meaning tiles that it
+        means: none, or 7 where they leave half of the tiles to redundancy."""
+        # The weights are part of what is checked: another model's frame fails here and is not read as nonsense.
+        weights = self.fingerprint.to_bytes(8, "little")
+        return {weights + bytes([count]): count for count in (REDUNDANT_MEANING, 0)}
+
+    def _write_redundant(self, texts: list[list[int]], tiles: np.ndarray) -> list[Written | None]:
+        """As `_write_plain`, for redundant frames."""
+        out, count = [None] * len(texts), tile_count(self.height, self.width)
+        book = tile_codebook()
+        # Of the 256 far words the one nearest to the tile that was meant: coarser, but it survives flips.
+        similar = tile_words()[tiles[:, :REDUNDANT_MEANING]] @ tile_words()[book].T
+        symbols = similar.argmax(-1)                                          # (B, 7): a byte a tile
+        for check, most in self._checks().items():
+            for i, charges in enumerate(self.charges(texts, list(book[symbols[:, :most]]))):
+                words = shortest_bytes(self.nested(texts[i], charges)[-1])
+                payload = bytes(symbols[i, :most].tolist()) + words
+                # Meaning only where half of the tiles stay redundancy: who asks for redundancy wants the words.
+                if out[i] is not None or (most and 2 * (len(payload) + 2) > count - HEADERS):
+                    continue
+                frame = frame_from_bytes(payload, check, self.height, self.width)
+                if frame is not None:
+                    out[i] = Written(frame, True, 0, book[symbols[i, :most]], charges, texts[i], payload)
+        return out
+
+    # ---- reading ----
+
+    def look(self, frame: np.ndarray) -> tuple[bool, list[tuple[int, int, np.ndarray]]]:
+        """(foreign, candidates): what a frame (H, W) may hold, each candidate a number, the size of the interval around
+        it, and the numbers of its meaning tiles. foreign: its header names other weights."""
+        clean, top, checks = plausible(frame), self.height // TILE, self._checks()
+        cells = split_tiles(clean)
+        # In the order of how sure each is: a header, then a redundant frame's checksum, then every way to read it.
+        header = self._header(tile_numbers(cells[0]))
+        if header is not None:
+            rows, weights = header
+            if weights == self.fingerprint % WEIGHTS_TOLD:
+                return False, [self._plain_candidate(frame, cells, rows)] if rows else []
+        found = bytes_from_frame(clean, list(checks))
+        if found is not None:
+            payload, most = found[0], checks[found[1]]
+            # The bytes are the first bits of a number; its middle stands for all that could follow.
+            unit = 1 << number_bits(self.height, self.width) - 8 * (len(payload) - most)
+            number = int.from_bytes(payload[most:], "big") * unit + unit // 2
+            return False, [(number, unit, tile_codebook()[list(payload[:most])])]
+        # Damage can make a header of any tile: other weights are named where all that such a frame shows is whole.
+        shown = cells[: 1 + meaning_count(self.height, self.width, header[0])] if header is not None else None
+        if shown is not None and (tile_numbers(shown) >= 0).all():
+            return True, []
+        # No header: words alone, or a damaged one. Every number of rows is tried; the checksum decides.
+        return False, [self._plain_candidate(frame, cells, rows) for rows in range(1, top + 1)]
+
+    def _header(self, number: int) -> tuple[int, int] | None:
+        """(rows of words, weights) that a tile word says as a header; None where it is none."""
+        place = int(np.searchsorted(_header_words(), number))
+        rows, weights = divmod(place, WEIGHTS_TOLD)
+        header = place < len(_header_words()) and _header_words()[place] == number and rows < self.height // TILE
+        return (rows, weights) if header else None
+
+    def _plain_candidate(self, frame: np.ndarray, cells: np.ndarray, rows: int) -> tuple[int, int, np.ndarray]:
+        tiles = cells[1 : 1 + meaning_count(self.height, self.width, rows)]
+        numbers = tile_numbers(tiles)
+        # A damaged tile spoils the words' probabilities, unless the nearest word is the right one, so it is tried.
+        for k in np.flatnonzero(numbers < 0):                                 # damaged: the nearest
+            numbers[k] = (tile_words() @ tiles[k]).argmax()
+        number, interval, _ = read_regions(frame, word_regions(self.height, self.width, rows))
+        return number, interval.size, numbers
+
+    @torch.no_grad()
+    def read(self, frames: np.ndarray) -> list[Reading]:
+        """Frames (B, H, W) -> what each says: its text, if the checksum agrees with any way to read it, else the gist
+        that its meaning tiles tell."""
+        frames = np.asarray(frames, dtype=np.float32)
+        if frames.ndim != 3 or frames.shape[1:] != (self.height, self.width):
+            raise ValueError(f"frames have shape {frames.shape}, wanted (B, {self.height}, {self.width})")
+        if not np.isfinite(frames).all():
+            raise ValueError("frames have NaN or infinite values")
+        looks = [self.look(frame) for frame in frames]
+        every = [(i, candidate) for i, (_, found) in enumerate(looks) for candidate in found]
+        out = [Reading(None, False, 0, 0.0, [], foreign=True) if foreign else None for foreign, _ in looks]
+        # All candidates of all frames in one batch: the decoder's cost is that of its slowest row.
+        for start in range(0, len(every), 64):
+            part = every[start : start + 64]
+            for (i, (_, _, tiles)), (ids, exact, bits) in zip(part, self._decode([c for _, c in part]), strict=True):
+                if exact:
+                    out[i] = Reading(self._text(ids), True, len(tiles), bits, ids)
+        lost = [i for i, reading in enumerate(out) if reading is None]
+        for start in range(0, len(lost), 16):                                 # each is told several times over
+            part = lost[start : start + 16]
+            for i, reading in zip(part, self._gists(frames[part]), strict=True):
+                out[i] = reading
+        return out
+
+    def _text(self, ids: list[int]) -> str | None:
+        tokenizer = self.model.tokenizer
+        return None if tokenizer is None else tokenizer.decode(ids, skip_special_tokens=True)
+
+    def _decode(self, candidates: list[tuple[int, int, np.ndarray]]) -> list[tuple[list[int], bool, float]]:
+        """For each candidate of `look` token ids, the end token last, whether the checksum agrees, and bits. A text
+        that runs out of bits or positions is returned as far as it goes, with False."""
+        length, eos, rows = self.config.max_seq_len, self.config.eos_token_id, range(len(candidates))
+        intervals = [Interval(number_bits(self.height, self.width)) for _ in rows]
+        ids: list[list[int]] = [[] for _ in rows]
+        intact = [False] * len(candidates)
+        teller = Teller(self.exact, *self.estimates([tiles for _, _, tiles in candidates]), length)
+        going = list(rows)
+        tokens = torch.full((len(going), 1), self.config.bos_token_id, device=self.device)
+        for t in range(length):
+            ends, left = cumulative(teller.step(tokens, t).cpu().numpy()), []
+            for place, row in enumerate(going):
+                (number, size, _), interval = candidates[row], intervals[row]
+                token = self._next(number, interval, ends[place])
+                if token is None or interval.size < size:                     # the frame says no more than this
+                    continue
+                ids[row].append(token)
+                if token != eos:
+                    left.append(place)
+                    continue
+                check = self._next(number, interval, np.arange(CHECKSUM + 1))
+                intact[row] = check == _checksum(ids[row])
+            # Rows that are done leave the batch; wrong candidates end early, mostly within a few tokens.
+            if not left:
+                break
+            if len(left) < len(going):
+                teller.keep(left)
+                going = [going[place] for place in left]
+            tokens = torch.tensor([[ids[row][-1]] for row in going], device=self.device)
+        return list(zip(ids, intact, [interval.spent() for interval in intervals], strict=True))
+
+    @staticmethod
+    def _next(number: int, interval: Interval, cumulative: np.ndarray) -> int | None:
+        """The symbol that `number` says next; narrows the interval."""
+        offset, total = number - interval.low, int(cumulative[-1])
+        if number not in interval:
+            return None
+        # The inverse of `narrow`, in whole numbers: the symbol whose part of the interval holds the number.
+        symbol = int(np.searchsorted(cumulative, ((offset + 1) * total - 1) // interval.size, side="right")) - 1
+        interval.narrow(int(cumulative[symbol]), int(cumulative[symbol + 1]), total)
+        return symbol
+
+    def recovers(self, written: Written, frame: np.ndarray) -> tuple[bool, float]:
+        """Whether `read` would find the written text in a frame (H, W), and the bits of its longest beginning that is
+        still there: the number that the frame holds lies in the text's interval. Faster, for it needs no decoder."""
+        # Lets a measure look at thousands of damaged frames: reading each would take a second.
+        intervals, best = self.nested(written.ids, written.charges), (False, 0.0)
+        for number, _, tiles in self.look(frame)[1]:
+            if np.array_equal(tiles, written.tiles):
+                kept = max(i.spent() for i in intervals[:-1] if number in i)
+                best = max(best, (number in intervals[-1], kept))
+        return best
+
+    # ---- the gist ----
+
+    def meaning_cells(self, frame: np.ndarray) -> np.ndarray:
+        """The cells of the meaning tiles of a frame (H, W), damaged or not: (M, 64), 0 where a cell says nothing. Where
+        the header is lost, the upper half counts as meaning if its tiles are near to tile words; else nothing does."""
+        # What cannot be trusted is 0 and says nothing, so a gist fades with the damage and does not turn wrong.
+        cells = split_tiles(plausible(frame))
+        header = self._header(tile_numbers(cells[0]))
+        if header is not None:
+            return cells[1 : 1 + meaning_count(self.height, self.width, header[0])]
+        cells = cells[1 : meaning_count(self.height, self.width, self.height // TILE // 2) + 1]
+        known = np.abs(cells).sum(1)
+        # Correlation of each tile with its nearest word: that of meaning tiles stays high under damage.
+        near = (cells @ tile_words().T).max(1)[known > TILE**2 / 2] / known[known > TILE**2 / 2]
+        return cells if len(near) and near.mean() > 0.7 else cells[:0]        # noise has 0.55
+
+    def _gists(self, frames: np.ndarray) -> list[Reading]:
+        cells = [self.meaning_cells(frame) for frame in frames]
+        most, out = max(map(len, cells)), []
+        padded = np.zeros((len(cells), max(1, most), TILE**2), np.float32)
+        for i, row in enumerate(cells):
+            padded[i, : len(row)] = row
+        padded = torch.from_numpy(padded).to(self.device)
+        # Half a tile counts half: the estimate must know how much it comes from, or it would be too sure.
+        tiles = padded.abs().clamp(max=1).mean(-1).sum(1)                     # (B,)
+        meaning = self.model.meaning
+        estimate = meaning.estimate(meaning.cells_to_codes(padded), tiles)
+        for ids, count in zip(retell(self.model, estimate, tiles), tiles.tolist(), strict=True):
+            out.append(Reading(self._text(ids) if count else "", False, count, 0.0, ids if count else []))
+        return out

@@ -1,0 +1,1 @@
+"""What evaluate.py and bench.py measure, and what they compare it with."""

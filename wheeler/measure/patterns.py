@@ -1,0 +1,30 @@
+"""Structure of frames: the sections survival and capacity of bench.py, tables of theory.py."""
+
+from pathlib import Path
+
+from wheeler.measure import theory
+from wheeler.measure.timing import say, table
+
+
+def survival(args):
+    """Which patterns survive noise that changes no sign; a figure."""
+    amplitudes = (0.1, 0.3, 0.5, 0.7, 0.9)
+    shares, drawn = theory.survival(args.patterns, args.grid_size or 64, amplitudes, seed=args.seed)
+    table([("pattern", "tie-break", *(f"A = {a}" for a in amplitudes)),
+           *((kind, tie, *(f"{shares[kind, tie, a]:.2%}" for a in amplitudes))
+             for kind, tie in dict.fromkeys((k, t) for k, t, _ in shares))])
+    path = Path(args.output_dir) / "survival.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    theory.survival_figure(shares, drawn, path)
+    say(f"wrote {path}")
+    return {f"{kind}, {tie}, {a}": value for (kind, tie, a), value in shares.items()}
+
+
+def capacity(args):
+    """Bits a cell by transfer matrices, by width of the ring."""
+    out = {n: {kind: theory.bits_per_cell(kind, n) for kind in theory.KINDS} for n in range(4, args.widest + 1)}
+    frame = {kind: theory.capacity_bits(64, 64, kind, args.widest) for kind in theory.KINDS}
+    table([("bits a cell, ring", *theory.KINDS),
+           *((n, *(f"{row[kind]:.5f}" for kind in theory.KINDS)) for n, row in out.items()),
+           ("bits, 64x64", *(f"{frame[kind]:.0f}" for kind in theory.KINDS))])
+    return {"bits_per_cell": out, "bits_64x64": frame}

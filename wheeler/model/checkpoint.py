@@ -1,0 +1,94 @@
+"""Checkpoint files: where they are, what stands in for one, and how one is read without trusting it.
+
+A checkpoint is a dict of plain types and tensors, written by torch.save: {"format_version": 2, "config": the fields of
+WheelerConfig, "model": state dict, "tokenizer": strings or None}; train.py adds "training".
+"""
+
+import os
+import pickle
+import zipfile
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from wheeler.model.config import WheelerConfig, round_up
+from wheeler.model.tokenizer import first_line
+
+CHECKPOINT_FORMAT = 2
+SHIPPED = "wheeler-21m"                                                       # folder of the model in checkpoints/
+
+
+class OldFormat(ValueError):
+    """A checkpoint or packed model of format 1."""
+
+    def __init__(self, name: str):
+        super().__init__(f"{name} was written by an earlier version of this project (format 1, with an analog frame) "
+                         "and cannot be read: train again")
+
+
+def find_checkpoint(path: str | os.PathLike) -> Path:
+    """What `load_from_checkpoint(path)` loads: the path, or, where that is a best.pt that training has not written yet,
+    the model that comes with the project, a folder beside it."""
+    path = Path(path)
+    shipped = path.parent / SHIPPED
+    return shipped if path.name == "best.pt" and not path.exists() and (shipped / "config.json").is_file() else path
+
+
+def read_checkpoint(path: str | os.PathLike) -> dict:
+    """The dict of a checkpoint file, tensors on the CPU, read without running code in it; see load_from_checkpoint."""
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"no checkpoint at {path}: train one first, for example with `python train.py`")
+    try:
+        with zipfile.ZipFile(path) as archive:                                # what torch.save writes is not compressed
+            if sum(entry.file_size for entry in archive.infolist()) > os.path.getsize(path):
+                raise ValueError("it claims to unpack to more than it is")
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:                                                # torch raises half a dozen types here
+        reason = first_line(error)
+        if isinstance(error, (pickle.UnpicklingError, zipfile.BadZipFile)):   # torch's text advises an unsafe load
+            reason = "it is no file of torch.save, or holds more than tensors and plain values"
+        raise ValueError(f"{path} is not a readable checkpoint: {reason}") from None
+    check_format(checkpoint, str(path))                                       # before anything else is made of it
+    return checkpoint
+
+
+def check_format(checkpoint, name: str) -> None:
+    """OldFormat where a checkpoint's dict says that it has format 1."""
+    version = checkpoint.get("format_version") if isinstance(checkpoint, dict) else None
+    if type(version) is int and version == 1:
+        raise OldFormat(name)
+
+
+def plain_contents(checkpoint: dict, name: str) -> tuple[dict, dict, dict | None]:
+    """Config, weights and tokenizer of a checkpoint's dict; ValueError where it is none, or not what it seems."""
+    if not isinstance(checkpoint, dict) or not {"format_version", "config", "model"} <= checkpoint.keys():
+        raise ValueError(f"{name} is not a Wheeler checkpoint: it has no format_version, config and model")
+    check_format(checkpoint, name)
+    version, config, weights = (checkpoint[key] for key in ("format_version", "config", "model"))
+    if type(version) is not int or version != CHECKPOINT_FORMAT:
+        raise ValueError(f"{name} has format version {version!r:.80}, wanted {CHECKPOINT_FORMAT}")
+    if not isinstance(config, dict) or not isinstance(weights, dict):
+        raise ValueError(f"{name} is not a Wheeler checkpoint: its config or model is no dict")
+    for key, weight in weights.items():
+        # A view can claim a size that its storage does not have.
+        if not (isinstance(weight, Tensor) and weight.is_floating_point() and weight.is_contiguous() and
+                weight.layout is torch.strided and isinstance(key, str)):
+            raise ValueError(f"{name}: {key!r:.80} of its model is not a plain tensor of floats")
+    return config, weights, checkpoint.get("tokenizer")
+
+
+def check_sizes(config: WheelerConfig, shapes: dict[str, tuple[int, ...]], name: str) -> None:
+    """ValueError where a stored config claims other sizes than the tensors beside it have: found out before a model of
+    these sizes takes memory."""
+    c, d = config, config.d_model
+    for part, wanted in (("encoder.layers", c.encoder_layers), ("decoder.grid_layers", c.grid_layers),
+                         ("decoder.layers", c.decoder_layers)):
+        found = len({key.split(".")[2] for key in shapes if key.startswith(f"{part}.")})
+        if found != wanted:
+            raise ValueError(f"{name} does not fit its own config: {wanted} {part}, but weights of {found}")
+    for key, wanted in (("encoder.embedding.weight", (round_up(c.vocab_size), d)), ("encoder.text_code",
+                        (c.max_seq_len, d)), ("encoder.patch_code", (c.num_patches, d)),
+                        ("patches.unfold.weight", (c.patch_size**2 * d, d))):
+        if shapes.get(key) != wanted:
+            raise ValueError(f"{name} does not fit its own config: {key} has shape {shapes.get(key)}, wanted {wanted}")

@@ -1,0 +1,79 @@
+"""What goes into the model, checked: texts, token ids, grids and frames. ValueError names the value and the limit."""
+
+import warnings
+
+import torch
+from torch import Tensor
+
+from wheeler.model.config import WheelerConfig
+
+
+def text_ids(texts: str | list[str], tokenizer, config: WheelerConfig) -> list[list[int]]:
+    """Texts -> lists of token ids, each closed by the end token; a warning says which were too long and cut."""
+    if not isinstance(texts, (str, list, tuple)) or len(texts) + isinstance(texts, str) == 0:
+        raise ValueError(f"wanted a str or a list of at least one str, not {texts!r:.80}")
+    texts = [texts] if isinstance(texts, str) else texts
+    if tokenizer is None:
+        raise ValueError("this model has no tokenizer: pass token ids, or give the model a tokenizer")
+    limit, rows, cut = config.max_seq_len - 1, [], 0
+    for text in texts:
+        if not isinstance(text, str):
+            raise ValueError(f"wanted a str or a list of str, not a list with {type(text).__name__}")
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise ValueError(f"the text is not valid Unicode: {error}") from None
+        ids = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        cut += len(ids) > limit
+        rows.append(ids[:limit] + [config.eos_token_id])
+    if cut:
+        warnings.warn(f"{cut} of {len(texts)} texts are longer than max_seq_len = {limit + 1} tokens (end token "
+                      "counted) and were cut", stacklevel=4)  # the line of who called encode
+    return rows
+
+
+def padded(rows: list[list[int]], pad_token_id: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Lists of token ids -> input_ids (B, T) int64 and mask (B, T) bool, on the device."""
+    length = max(map(len, rows))
+    ids = torch.full((len(rows), length), pad_token_id)
+    mask = torch.zeros(len(rows), length, dtype=torch.bool)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)], mask[i, : len(row)] = torch.tensor(row), True
+    return ids.to(device), mask.to(device)
+
+
+def check_ids(ids: Tensor, mask: Tensor | None, c: WheelerConfig, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Token ids (B, T) and mask (B, T) or None, no padding -> int64 and bool, or ValueError."""
+    if ids.dim() != 2 or 0 in ids.shape or ids.shape[1] > c.max_seq_len:
+        raise ValueError(f"input_ids has shape {tuple(ids.shape)}, wanted (B, T) with 1 <= T <= {c.max_seq_len}")
+    if ids.dtype not in (torch.int64, torch.int32):
+        raise ValueError(f"input_ids has dtype {ids.dtype}, wanted int64")
+    if ids.device != device:
+        raise ValueError(f"input_ids is on {ids.device}, the model on {device}")
+    if ids.min() < 0 or ids.max() >= c.vocab_size:
+        raise ValueError(f"input_ids spans {ids.min()} .. {ids.max()}, the vocabulary is 0 .. {c.vocab_size - 1}")
+    if mask is None:
+        return ids.long(), torch.ones_like(ids, dtype=torch.bool)
+    if mask.shape != ids.shape:
+        raise ValueError(f"attention_mask has shape {tuple(mask.shape)}, input_ids {tuple(ids.shape)}")
+    mask = mask.to(device).bool()
+    if not mask[:, 0].all() or (mask[:, 1:] & ~mask[:, :-1]).any():
+        raise ValueError("attention_mask must be ones, then zeros (padding on the right), at least one 1 a row")
+    return ids.long(), mask
+
+
+def check_latent(weight: Tensor, x: Tensor, name: str, shape: tuple[int, ...]) -> Tensor:
+    """A batched, finite tensor of the dtype and on the device of the model's `weight`, or ValueError. One item without
+    batch is taken."""
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        raise ValueError(f"{name} must be a floating-point tensor, not {getattr(x, 'dtype', type(x).__name__)}")
+    x = x[None] if x.dim() == len(shape) else x
+    if x.dim() != len(shape) + 1 or x.shape[1:] != shape or not len(x):
+        wanted = ", ".join(map(str, shape))
+        raise ValueError(f"{name} has shape {tuple(x.shape)}, wanted (B, {wanted}) with B >= 1")
+    if x.device != weight.device:
+        raise ValueError(f"{name} is on {x.device}, the model on {weight.device}")
+    if not torch.isfinite(x).all():
+        raise ValueError(f"{name} has NaN or infinite values")
+    return x.to(weight.dtype)
+

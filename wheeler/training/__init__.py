@@ -1,0 +1,1 @@
+"""What train.py is made of: texts, batches, flags, a run and its folder, the machine it runs on."""

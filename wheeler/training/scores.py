@@ -1,0 +1,97 @@
+"""How well texts come back: exact match and token accuracy, free-running or teacher-forced, with intervals.
+
+Exact match: share of texts whose tokens all come back, free-running and greedy, with a 95% Wilson interval. Token
+accuracy: share of reference tokens (end token counted, padding not) that stand at their place in the output.
+Teacher-forced figures say so in their name.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from tqdm import tqdm
+
+from models import WheelerTextAutoencoder
+from wheeler.model.tokenizer import first_line
+from wheeler.training.data import Tokens
+
+PATHS = ("grid",)                                                            # what `reconstruct` reads texts from
+
+
+def check_device(name: str | None) -> torch.device:
+    """The device of that name, None: a GPU if there is one. ValueError where it cannot be used."""
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.zeros(1, device=device).item()
+    except Exception as error:                                                # AssertionError, NotImplementedError ...
+        reason = first_line(error, 100)
+        raise ValueError(f"--device {name}: it cannot be used here ({reason})") from None
+    return device
+
+
+def wilson_interval(successes: int, n: int) -> tuple[float, float]:
+    """95% interval of a share, in [0, 1]; Wilson 1927. n must be at least 1."""
+    from scipy.stats import binomtest  # takes a second, and only figures need it
+
+    if not 0 <= successes <= n or n < 1:
+        raise ValueError(f"{successes} successes in {n} tries is not a share")
+    interval = binomtest(successes, n).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def share(hits: Sequence[bool], name: str = "exact_match") -> dict:
+    """Share of hits under `name`, its interval and n."""
+    return {name: sum(hits) / len(hits), "interval": wilson_interval(int(sum(hits)), len(hits)), "n": len(hits)}
+
+
+def score(references: Sequence[Sequence[int]], predictions: Sequence[Sequence[int]]) -> dict:
+    """Exact match with its interval, and token accuracy over the reference tokens, of texts as token ids."""
+    exact = sum(list(r) == list(p) for r, p in zip(references, predictions, strict=True))
+    right = sum(a == b for r, p in zip(references, predictions, strict=True) for a, b in zip(r, p, strict=False))
+    return {"n": len(references), "exact_match": exact / len(references),
+            "interval": wilson_interval(exact, len(references)), "token_accuracy": right / sum(map(len, references))}
+
+
+@torch.no_grad()
+def reconstruct(model: WheelerTextAutoencoder, data: Tokens, indices: Sequence[int], path: str = "grid",
+                batch_size: int = 64, progress: bool = False) -> tuple[list[list[int]], list[list[int]]]:
+    """(references, predictions) of the texts `data[i]`, as token ids, closed by the end token if there is one."""
+    if path not in PATHS:
+        raise ValueError(f"path = {path!r} must be one of {', '.join(PATHS)}")
+    device, limit, eos = model.encoder.embedding.weight.device, model.config.max_seq_len, model.config.eos_token_id
+    references, predictions = [], []
+    by_length = sorted(indices, key=lambda i: int(data.lengths[i]))           # decoding stops at the longest of a batch
+    starts = range(0, len(by_length), batch_size)
+    for start in tqdm(starts, desc=f"reading the {path}", disable=not progress, leave=False):
+        rows = by_length[start : start + batch_size]
+        ids, mask = data.batch(rows)
+        grid = model.encode(ids.to(device), mask.to(device))
+        references += [data[i].tolist() for i in rows]
+        predictions += closed(model.decode(grid, return_ids=True), limit, eos)
+    order = np.argsort(np.argsort([int(data.lengths[i]) for i in indices], kind="stable"), kind="stable")
+    return [references[i] for i in order], [predictions[i] for i in order]
+
+
+def closed(rows: list[list[int]], limit: int, eos: int) -> list[list[int]]:
+    """Decoded rows with the end token that decode leaves out: where a row is shorter than the limit it was there."""
+    return [row + [eos] if len(row) < limit else row for row in rows]
+
+
+@torch.no_grad()
+def teacher_forced(model: WheelerTextAutoencoder, data: Tokens, indices: Sequence[int], path: str = "grid",
+                   batch_size: int = 64) -> dict:
+    """Loss (nats a token) and token accuracy when every token is predicted from the true ones before it, and from the
+    grid, from five eighths of the meaning tiles (path "meaning"), or from nothing (path "blank")."""
+    device = model.encoder.embedding.weight.device
+    loss = right = count = 0
+    for start in range(0, len(indices), batch_size):
+        ids, mask = (x.to(device) for x in data.batch(indices[start : start + batch_size]))
+        tiles = torch.full((len(ids),), model.config.meaning_tiles * 5 // 8, device=device)
+        tiles = tiles if path == "meaning" else None
+        logits, _ = model(ids, mask, tiles, len(ids) if path == "blank" else 0)
+        target = ids[mask]
+        loss += F.cross_entropy(logits[mask].float(), target, reduction="sum").item()
+        right += (logits[mask].argmax(-1) == target).sum().item()
+        count += len(target)
+    return {"teacher_forced_loss": loss / count, "teacher_forced_token_accuracy": right / count}
