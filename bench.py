@@ -56,7 +56,7 @@ def build_parser():
     parser.add_argument("sections", nargs="*", help=f"of {', '.join(SECTIONS)}; default all but {', '.join(SLOW)}")
     parser.add_argument("--output_dir", default="figures", help="folder for the figures")
     parser.add_argument("--seed", type=natural, default=0, help="survival, quality: seed")
-    group = parser.add_argument_group("model and peers: step, encode, decode, growth, quality; --device: memory too")
+    group = parser.add_argument_group("model and peers: step, encode, decode, growth, quality")
     group.add_argument("--competitors", nargs="+", choices=NAMES, default=["ours", "cells", "t5"], metavar="NAME",
                        help=f"of {', '.join(NAMES)} (wheeler/measure/peers.py); default ours cells t5")
     group.add_argument("--grid_size", type=count, help="side of the grid, cells; default 64, quality 32")
@@ -64,7 +64,7 @@ def build_parser():
     group.add_argument("--max_seq_len", type=count, help="tokens of a text; default 256, quality 64")
     group.add_argument("--batch_size", type=count, help="texts a step; default 2, quality 16")
     group.add_argument("--repeats", type=count, default=5, help="timed calls, the best counts; fewer if slow")
-    group.add_argument("--device", default="auto", help="cpu, cuda ...; auto: a GPU if there is one")
+    group.add_argument("--device", default="auto", help="cpu, cuda ...; auto: a GPU if there is one; memory too")
     group.add_argument("--fp16", action="store_true", help="float16 autocast, with loss scaling in step")
     group.add_argument("--bf16", action="store_true", help="bfloat16 autocast")
     group.add_argument("--compile", action="store_true", help="step, growth: torch.compile")
@@ -80,7 +80,7 @@ def build_parser():
     group.add_argument("--warmup_steps", type=natural, default=20, help="steps of linear warm-up")
     group.add_argument("--eval_every", type=positive, help="seconds between readings; default an eighth of --limit")
     group.add_argument("--eval_samples", type=count, default=128, help="unseen texts of a reading")
-    group.add_argument("--results", default="runs/quality.json", help="file in which the runs gather")
+    group.add_argument("--results", default="figures/quality.json", help="file in which the runs gather")
     group.add_argument("--draw", action="store_true", help="train nothing: table and figure of what is in --results")
     group = parser.add_argument_group("cost of training: times, memory")
     group.add_argument("--measure", action=argparse.BooleanOptionalAction, default=True,

@@ -137,7 +137,7 @@ def chosen_texts(subject: Subject, kind: str, num_samples: int = 200, seed: int 
 
 
 def text(subject: Subject, texts: Sequence[str] = TEXTS, paths: Sequence[str] | None = None, num_samples: int = 200,
-         lookup_samples: int = 512, batch_size: int = 64, seed: int = 0, output_dir: str = "assets") -> dict:
+         lookup_samples: int = 512, batch_size: int = 64, seed: int = 0, output_dir: str = "figures") -> dict:
     """Section text: {"texts": {"kind/path": figures}, "by_length": {"kind/path/<= tokens": ...}, "controls": ...}."""
     result = {"texts": {}, "by_length": {}, "controls": {}}
     tokenizer = subject.model.tokenizer

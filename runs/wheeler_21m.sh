@@ -3,7 +3,7 @@
 #
 #   bash runs/wheeler_21m.sh                             # TinyStories from the hub, 4 epochs, on a GPU
 #   DATA=stories EPOCHS=1 bash runs/wheeler_21m.sh       # a folder with train.jsonl and validation.jsonl
-#   DATA=sample MAX_STEPS=5 SIZE="--grid_size 32 --d_model 64 --max_seq_len 64" FLAGS= bash runs/wheeler_21m.sh
+#   DATA=sample MAX_STEPS=5 SIZE="--grid_size 32 --d_model 64" FLAGS= SAMPLES=4 bash runs/wheeler_21m.sh
 #
 # The weights in the box have a longer history, on one core: every command of it is on their card.
 set -euo pipefail

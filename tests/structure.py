@@ -147,7 +147,7 @@ def draw(path: Path) -> None:
         axes.text(-0.01, i, label, ha="right", va="center", fontsize=9, color=f"C{i}")
     axes.set(xlim=(-0.09, 1.02), ylim=(-0.5, len(LAYERS) - 0.5))
     axes.axis("off")
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=75)
 
 
 def main(argv: list[str]) -> int:

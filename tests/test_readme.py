@@ -50,7 +50,7 @@ SMALL = {                                                                     # 
     "evaluate.py ticks": f"{FIGURES} --length 6", "evaluate.py picture": f"{FIGURES} --length 6",
     "sample.py": "", "wheeler_cpu.py": "--max_ticks 20", "wheeler/measure/theory.py": "--size 16",
     "wheeler/training/device.py": "",
-    "bench.py model": f"{LITTLE} --repeats 1", "bench.py step": f"{LITTLE} --repeats 1",
+    "bench.py model": f"{LITTLE} --d_model 64 --repeats 1", "bench.py step": f"{LITTLE} --repeats 1",
     "bench.py dynamics": "--frames 2",
     "bench.py growth": "--d_model 32 --point_limit 1e-4", "bench.py recall": "",
     "bench.py quality": f"{LITTLE} --limit 0.1 --eval_samples 2 --results q.json --cache_dir cache",
@@ -119,8 +119,8 @@ def scratch(tmp_path_factory):
     rows = [json.dumps({"text": story}) + "\n" for story in stories("train", 40)]
     (folder / "stories.jsonl").write_text("".join(rows))
     (folder / "topics.txt").write_text("\n\n".join(stories("train", 40)))
-    short = [f"{name} saw a {what}." for name in "Tom Sam Ben Mia Ana Max Zoe Lea".split()                # whole texts that
-             for what in "dog cat box car hat bee egg fox key mug".split()]                              # fit TINY
+    short = [f"{name} saw a {what}." for name in "Tom Sam Ben Mia Ana Max Zoe Lea".split()             # TINY has room
+             for what in "dog cat box car hat bee egg fox key mug".split()]
     (folder / "short.txt").write_text("\n\n".join(short))
     (folder / "stories.txt").write_text("One day Tom ran.\n\nLily sat down.\n")
     (folder / "tinystories" / "train.jsonl").write_text("".join(rows))

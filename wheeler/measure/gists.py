@@ -146,7 +146,7 @@ def neighbours(pool: Pool, count: int) -> list[tuple[int, int]]:
 
 def along(pool: Pool, pairs: Sequence[tuple[int, int]]) -> dict:
     """Figures of texts told of mixed meanings, at STEPS equal distances, as `WheelerTextAutoencoder.interpolate` tells
-    them, the ends too; and of the stories themselves. Greedy texts repeat themselves and are likely for that:
+    them, the ends too; and of the stories themselves. A text that repeats itself is likely for that:
     `distinct` is the share of a text's words that differ."""
     model, subject, shares, rows = pool.subject.model, pool.subject, torch.linspace(0, 1, STEPS), []
     for part in chunks(pairs, 8, "interpolating"):

@@ -141,7 +141,7 @@ def plot(result: dict, output_dir: str) -> None:
 
 def meaning(subject: Subject, memories: Sequence[int] = MEMORIES, num_samples: int = 300,
             parts: Sequence[str] = PARTS, retellings: str | None = None, batch_size: int = 64, seed: int = 0,
-            output_dir: str = "assets") -> dict:
+            output_dir: str = "figures") -> dict:
     """Section meaning: {part: figures}. num_samples: texts that are cues, whose bits are counted and whose gists are
     read, -1: all; of them 100 are erased and 30 are interpolated from. retellings: see `read_retellings`."""
     unknown = [part for part in parts if part not in PARTS]

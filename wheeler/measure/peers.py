@@ -7,7 +7,7 @@
 
 `build(name, config)` makes them, and this project's model ("ours", and "random", the same without the aligned start),
 at the size of a WheelerConfig: same vocabulary, lengths and, within 5%, number of parameters. All share the interface
-that metrics.reconstruct uses, so that the same code measures them. `race` trains one for a number of seconds.
+that scores.reconstruct uses, so that the same code measures them. `race` trains one for a number of seconds.
 """
 
 import json

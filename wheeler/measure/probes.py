@@ -62,7 +62,7 @@ def occlude(grid: torch.Tensor, k: int, square: int) -> torch.Tensor:
 
 @torch.no_grad()
 def space(subject: Subject, num_samples: int = 2, length: int = 64, square: int | None = None, batch_size: int = 64,
-          output_dir: str = "assets") -> dict:
+          output_dir: str = "figures") -> dict:
     """Hide one square of the grid at a time and read the rest, free-running: a token that no longer stands at its place
     is lost. square: side in cells, default that of a patch. The picture shows the first text."""
     c, texts = subject.model.config, subject.beginnings(length, num_samples)
@@ -142,7 +142,7 @@ def plot_space(subject: Subject, ids: list[int], lost: np.ndarray, square: int, 
 
 @torch.no_grad()
 def geometry(subject: Subject, num_samples: int = 32, length: int = 32, batch_size: int = 64, seed: int = 0,
-             output_dir: str = "assets") -> dict:
+             output_dir: str = "figures") -> dict:
     """Interpolation between the grids of two unseen texts, and arithmetic on grids; every step is decoded.
 
     Fluency: bits a character that the model charges for the decoded text without a latent, the end token counted; the

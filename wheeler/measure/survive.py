@@ -47,7 +47,7 @@ def disturbances(rng: np.random.Generator) -> dict[str, list[tuple[str, object]]
 
 
 def lengths(subject: Subject, lengths: tuple[int, ...] = LENGTHS, num_samples: int = 500, batch_size: int = 64,
-            seed: int = 0, output_dir: str = "assets") -> dict:
+            seed: int = 0, output_dir: str = "figures") -> dict:
     """Exact match from the attractor of the noisy frame, by tokens, for two frame sizes; what raw token ids
     would carry; whole stories. Frames with the same signs read the same: each is read once; those of texts that do not
     fit are not read and count as failures."""
@@ -149,7 +149,7 @@ def recovered(code: FrameCode, written: list[Written], frames: np.ndarray) -> tu
 
 
 def disturb(subject: Subject, num_samples: int = 500, length: int = 64, grid_samples: int = 64, seed: int = 0,
-            output_dir: str = "assets") -> dict:
+            output_dir: str = "figures") -> dict:
     """Frames under damage, with and without the dynamics afterwards. A text is recovered if the number that the frame
     holds lies in the text's interval: that is what `FrameCode.read` decodes, checked here on a few without the short
     cut. Retained bits: what the decoder charges for the longest right beginning. Grids of the first grid_samples texts
@@ -209,7 +209,7 @@ def disturb(subject: Subject, num_samples: int = 500, length: int = 64, grid_sam
 
 
 def ticks(subject: Subject, num_samples: int = 500, length: int = 64, seed: int = 0,
-          output_dir: str = "assets") -> dict:
+          output_dir: str = "figures") -> dict:
     """Exact match against the number of ticks, of frames and of the same with noise. Recovered as in
     `disturb`. distance: of a cell from what was written, mean.
     """
@@ -243,7 +243,7 @@ def ticks(subject: Subject, num_samples: int = 500, length: int = 64, seed: int 
     return result
 
 
-def picture(subject: Subject, length: int = 64, seed: int = 0, output_dir: str = "assets") -> dict:
+def picture(subject: Subject, length: int = 64, seed: int = 0, output_dir: str = "figures") -> dict:
     """Three unseen texts as pictures: the frame, the same with noise, its attractor, and the text read from that."""
     code, texts, rng = subject.code, subject.beginnings(length, 3), np.random.default_rng(seed)
     frames = np.stack([one.frame for one in code.write(texts)])
