@@ -253,6 +253,8 @@ def test_the_best_of_several_gists_is_nearest_to_its_meaning(model):
     drawn = told_texts(model, estimate.repeat_interleave(4, 0), tiles.repeat_interleave(4), 4, 10, seed=0)
     assert retell(model, estimate, tiles, 10, tries=1) == drawn[::4]
     assert retell(model, estimate, tiles, 10, tries=4) == best
+    for i in range(3):                                                        # the rest of the batch does not count
+        assert retell(model, estimate[i : i + 1], tiles[:1], 10, tries=4) == best[i : i + 1]
     eos = model.config.eos_token_id
     for i, text in enumerate(best):
         nearness = [float(torch.cosine_similarity(model.meanings(torch.tensor([[*row[:-1], eos]]), torch.ones(

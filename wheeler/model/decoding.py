@@ -18,16 +18,23 @@ GIST_TRUST = 1.5        # of a gist in its tiles: it tells more of the text than
 GIST_TRIES, GIST_TEMPERATURE = 6, 0.7
 
 
-def choose_token(logits: Tensor, temperature: float, top_k: int, top_p: float, generator) -> Tensor:
-    """(B, V) logits -> (B,) token ids."""
-    if temperature == 0:
-        return logits.argmax(-1)
-    ordered, index = logits.double().sort(-1, descending=True)            # (B, V)
-    probability = ((ordered - ordered[:, :1]) / temperature).softmax(-1)  # the largest is 0: no overflow
-    keep = probability.cumsum(-1) - probability < top_p                   # the first token is always kept
+def nucleus(logits: Tensor, temperature: float, top_k: int, top_p: float) -> tuple[Tensor, Tensor]:
+    """(B, V) logits -> float64 probabilities (B, V), the likeliest first, not normalised, and their token ids: 0 beyond
+    the top_k likeliest (0: all) and the smallest set with probability top_p."""
+    ordered, index = logits.double().sort(-1, descending=True)                # (B, V)
+    probability = ((ordered - ordered[:, :1]) / temperature).softmax(-1)      # the largest is 0: no overflow
+    keep = probability.cumsum(-1) - probability < top_p                       # the first token is always kept
     if top_k:
         keep[:, top_k:] = False
-    choice = torch.multinomial(probability * keep, 1, generator=generator)
+    return probability * keep, index
+
+
+def choose_token(logits: Tensor, temperature: float, top_k: int, top_p: float, generator) -> Tensor:
+    """(B, V) logits -> (B,) token ids; temperature 0 is greedy."""
+    if temperature == 0:
+        return logits.argmax(-1)
+    probability, index = nucleus(logits, temperature, top_k, top_p)
+    choice = torch.multinomial(probability, 1, generator=generator)
     return index.gather(-1, choice)[:, 0]
 
 
@@ -90,8 +97,9 @@ def told_texts(model, estimate: Tensor, tiles: Tensor, every: int, length: int, 
     """Token ids of texts that estimates (B, Dm) from (B,) tiles tell: of each `every` rows the first greedy, the others
     sampled."""
     c, out = model.config, [[] for _ in estimate]
-    # On the CPU: a generator there draws the same numbers whatever the device.
-    generator = torch.Generator().manual_seed(seed)
+    # One number a try and position, the same for all estimates: what is told does not depend on the rest of the batch.
+    # Drawn on the CPU: the same whatever the device.
+    numbers = torch.rand(every, length, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     # Rows that reached their end leave the batch: gists differ in length, and the longest would set the pace.
     teller, going = Teller(model, estimate, tiles, length, GIST_TRUST), list(range(len(estimate)))
     tokens = torch.full((len(estimate), 1), c.bos_token_id, device=estimate.device)
@@ -101,7 +109,11 @@ def told_texts(model, estimate: Tensor, tiles: Tensor, every: int, length: int, 
             chosen = logits.argmax(-1)
             sampled = [i for i, row in enumerate(going) if row % every]
             if sampled:
-                chosen[sampled] = choose_token(logits[sampled].cpu(), GIST_TEMPERATURE, 0, 0.95, generator).to(chosen)
+                probability, index = nucleus(logits[sampled], GIST_TEMPERATURE, 0, 0.95)
+                ends = probability.cumsum(-1)
+                drawn = numbers[[going[i] % every for i in sampled], t].to(ends.device)[:, None] * ends[:, -1:]
+                place = torch.searchsorted(ends, drawn, right=True).clamp(max=ends.shape[1] - 1)
+                chosen[sampled] = index.gather(-1, place)[:, 0]
             for row, token in zip(going, chosen.tolist(), strict=True):
                 out[row].append(token)
             left = [i for i, row in enumerate(going) if out[row][-1] != c.eos_token_id]
