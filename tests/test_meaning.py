@@ -10,7 +10,7 @@ from models import WheelerTextAutoencoder
 from wheeler.dynamics.tiles import tile_words
 from wheeler.measure.metrics import TokenRows
 from wheeler.model.config import WheelerConfig
-from wheeler.model.decoding import Teller, retell, told_texts
+from wheeler.model.decoding import Teller
 from wheeler.model.meaning import CODE, Meaning, projections
 from wheeler.model.start import start_meaning
 
@@ -240,24 +240,3 @@ def test_bits_retell_and_interpolate(tmp_path):
     assert model.interpolate(texts[0], texts[1], steps=2) == texts[:2]
     with pytest.raises(ValueError, match="steps = 1"):
         model.interpolate(texts[0], texts[1], steps=1)
-
-
-@torch.no_grad()
-def test_the_best_of_several_gists_is_nearest_to_its_meaning(model):
-    """It is one of the drawn texts, and none is nearer; one try is the greedy text; a seed decides all."""
-    ids = torch.randint(3, model.config.vocab_size, (3, 12), generator=torch.Generator().manual_seed(3))
-    meanings = model.meanings(ids, torch.ones_like(ids, dtype=torch.bool))
-    tiles = torch.full((3,), 8.0)
-    estimate = model.meaning.estimate(model.meaning.codes()[model.meaning.choose(meanings, 8)], tiles)
-    best = retell(model, estimate, tiles, 10, tries=4)
-    drawn = told_texts(model, estimate.repeat_interleave(4, 0), tiles.repeat_interleave(4), 4, 10, seed=0)
-    assert retell(model, estimate, tiles, 10, tries=1) == drawn[::4]
-    assert retell(model, estimate, tiles, 10, tries=4) == best
-    for i in range(3):                                                        # the rest of the batch does not count
-        assert retell(model, estimate[i : i + 1], tiles[:1], 10, tries=4) == best[i : i + 1]
-    eos = model.config.eos_token_id
-    for i, text in enumerate(best):
-        nearness = [float(torch.cosine_similarity(model.meanings(torch.tensor([[*row[:-1], eos]]), torch.ones(
-            1, len(row), dtype=torch.bool))[0], estimate[i], dim=0)) for row in (text, *drawn[4 * i : 4 * i + 4])]
-        assert text in drawn[4 * i : 4 * i + 4] and nearness[0] >= max(nearness) - 1e-5
-    assert any(text != drawn[4 * i] for i, text in enumerate(best))           # sampling is worth something
