@@ -74,7 +74,7 @@ def build_parser():
     parser.set_defaults(long_texts="split")
     group = parser.add_argument_group("time to quality")
     group.add_argument("--task", choices=("copy", "language"), default="copy",
-                       help="texts from their latents, or from nothing")
+                       help="texts from their latents, or as a language model")
     group.add_argument("--limit", type=positive, default=300.0, help="seconds of training of each run")
     group.add_argument("--rates", type=positive, nargs="+", help="learning rates; default 3e-4 1e-3, ours 3e-4")
     group.add_argument("--warmup_steps", type=natural, default=20, help="steps of linear warm-up")

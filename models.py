@@ -97,7 +97,7 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
 
         input_ids: (B, T) int64, T <= max_seq_len, every text closed by its end token. attention_mask: (B, T), 1 for
         text, 0 for padding on the right; None: no padding. The first texts of the batch are decoded from their grid,
-        then len(meaning_tiles) from so many of their meaning tiles, (R,) int64, the last blank_rows from nothing (the
+        then len(meaning_tiles) from so many of their meaning tiles, (R,) int64, the last blank_rows from neither (the
         decoder as a language model). Returns logits (B, T, V) and grid (B - R - blank_rows, H, W, D). Padded positions
         have logits too: leave them out of the loss.
         """

@@ -12,7 +12,7 @@
 
 Writes <output_dir>/last.pt and best.pt (lowest validation loss: the sum of those from grid, meaning tiles and nothing),
 metrics.jsonl (one JSON object a line) and run.json (flags, commit, versions). Every step decodes a share of the batch
-from a random number of each text's meaning tiles, a share from nothing (a language model), and the rest from the grid.
+from a random number of each text's meaning tiles, a share as a language model, and the rest from the grid.
 A new run in a folder that holds one moves the files of that one to <output_dir>/earlier-1, 2, ... Ctrl-C ends a run
 after the step at hand, saves last.pt and exits with 130; what can be mended on the command line exits with 2.
 """

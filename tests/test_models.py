@@ -422,7 +422,7 @@ def test_tokenizer_survives_as_plain_strings(tokenizer):
 # ---- bad input ------------------------------------------------------------------------------------------------------
 
 
-def test_long_text_is_cut_aloud(model):
+def test_long_text_is_cut_with_a_warning(model):
     with pytest.warns(UserWarning, match="1 of 2 texts are longer than max_seq_len = 16"):
         grid = model.encode(["word " * 40, "hat"])
     with warnings.catch_warnings():

@@ -228,7 +228,7 @@ def test_accumulation_equals_one_large_batch(run):
 
 
 def test_shares_of_a_batch(run, monkeypatch):
-    """48 rows: 12 from nothing, and these are no random texts."""
+    """48 rows: 12 without grid and tiles, and these are no random texts."""
     seen, forward = [], train.WheelerTextAutoencoder.forward
     monkeypatch.setattr(train.WheelerTextAutoencoder, "forward", lambda self, ids, mask=None, *rows, **named: (
         seen.append((len(ids), rows, ids)) if self.training else None, forward(self, ids, mask, *rows, **named))[1])

@@ -1,1 +1,1 @@
-"""The automaton: its rule compiled, on arrays and on tensors, the tiles that it leaves alone, pictures of frames."""
+"""The automaton: its rule compiled, on arrays and on tensors, the tiles that it does not change, pictures of frames."""

@@ -231,7 +231,7 @@ class Subject:
 
 
 def first_texts(dataset: str, text_column: str) -> list[str]:
-    """The training texts of a data set, the first MOST_TRAINING_TEXTS at most; says aloud when there are more."""
+    """The training texts of a data set, the first MOST_TRAINING_TEXTS at most; prints a note when there are more."""
     texts = load_texts(dataset, "train", text_column)
     if len(texts) > MOST_TRAINING_TEXTS:
         print(f"note        lookups and overlap take the first {MOST_TRAINING_TEXTS:,} of the {len(texts):,} training "

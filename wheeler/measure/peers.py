@@ -198,7 +198,7 @@ def build(name: str, config: WheelerConfig):
 def teacher_forced_texts(model, data: TokenDataset, indices: list[int], blank: bool, batch_size: int = 32) -> dict:
     """One pass with the true tokens before every token: bits a token, share of tokens that are the likeliest, and the
     share of texts of which all tokens are. By induction over the tokens these are the very texts that come back
-    free-running and greedy, up to rounding: where there is none, decoding can be spared. blank: from nothing."""
+    free-running and greedy, up to rounding: where there is none, decoding can be spared. blank: as a language model."""
     device, bits, right, whole, count = model.encoder.embedding.weight.device, 0.0, 0, 0, 0
     for start in range(0, len(indices), batch_size):
         ids, mask = (x.to(device) for x in data.batch(indices[start : start + batch_size]))
@@ -222,7 +222,7 @@ def race(name: str, config: WheelerConfig, data: TokenDataset, unseen: TokenData
     """Train competitor `name` for `seconds` of its own clock and read the unseen texts back every `eval_every` of them.
 
     The clock counts the making of the weights and the training steps, not the evaluations. task "copy": the texts come
-    back from their latents; "language": from nothing (bits a token as a language model). Rate: linear warm-up, then
+    back from their latents; "language": without latents (bits a token as a language model). Rate: linear warm-up, then
     constant, since a limit in seconds does not know its last step. blank_share as in train.py.
 
     Returns {"name", "lr", "parameters", "steps", "curve": [{"seconds", "step", "exact_match", ...}]}; `keep` is given
@@ -374,7 +374,7 @@ def quality_figure(runs, output_dir):
     panels = [panel for panel in (
         ("copy", "exact_match", "unseen texts, free-running greedy exact match"),
         ("copy", "bits_per_token", "the same, bits a token, teacher-forced"),
-        ("language", "bits_per_token", "from nothing, bits a token (language model)"))
+        ("language", "bits_per_token", "language model, bits a token"))
         if any(run["task"] == panel[0] for run in runs.values())]
     figure = new_figure(4.6 * len(panels), 4.6)
     axes = figure.subplots(1, len(panels), squeeze=False)

@@ -63,7 +63,7 @@ def build_parser(description: str | None = None) -> argparse.ArgumentParser:
     group.add_argument("--meaning_share", type=float, default=0.375,
                        help="share of a batch decoded from the text's meaning tiles, a random number of them")
     group.add_argument("--blank_share", type=float, default=0.25,
-                       help="share of a batch decoded from nothing: the decoder as a language model")
+                       help="share of a batch decoded without grid and tiles, as a language model")
     group.add_argument("--random_text_share", type=float, default=0.1,
                        help="share of texts replaced by random tokens, which teach copying of the unseen, 0 to 1")
     group.add_argument("--seed", type=int, default=0, help="seed of weights, data order and dropout")

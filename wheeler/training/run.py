@@ -130,8 +130,8 @@ class Run:
         meaning_rows, blank_rows = rows_without_grid(args)
         self.say(f"run         steps {self.step:,} to {self.total_steps:,}{epochs}, "
                  f"{args.batch_size * args.accumulation_steps} texts and about {self.tokens_per_step:,.0f} tokens a "
-                 f"step, of {args.batch_size} rows {meaning_rows} are decoded from meaning tiles, {blank_rows} from "
-                 "nothing")
+                 f"step, of {args.batch_size} rows {meaning_rows} are decoded from meaning tiles, {blank_rows} as a "
+                 "language model")
 
     def log(self, row: dict) -> None:
         self.metrics.write(row)
@@ -201,7 +201,7 @@ class Run:
         self.log(row)
         tqdm.write(f"step {self.step:,}: {len(fixed)} unseen texts, read back free-running: grid "
                    f"{scores['exact_match']:.1%} exact, {scores['token_accuracy']:.2%} of tokens; "
-                   f"{row['bits_per_token']:.2f} bits a token from nothing, "
+                   f"{row['bits_per_token']:.2f} bits a token as a language model, "
                    f"{row['bits_per_token_given_meaning']:.2f} given meaning tiles")
         self.show_samples(references, predictions)
         if row["validation_loss"] < self.best:

@@ -212,7 +212,7 @@ def plot(runs: list[str], path: Path) -> None:
         rows = read_metrics(run)
         train, evals = [r for r in rows if "loss" in r], [r for r in rows if "grid/exact_match" in r]
         axes[0].plot(values(train, "step"), values(train, "loss"), f"C{i}", lw=0.8, label=Path(run).name)
-        for key, style, what in (("bits_per_token", "--", "from nothing"), ("bits_per_token_given_meaning", "-",
+        for key, style, what in (("bits_per_token", "--", "as a language model"), ("bits_per_token_given_meaning", "-",
                                                                             "given meaning tiles")):
             axes[1].plot(values(evals, "step"), values(evals, key), style, color=f"C{i}", marker=".",
                          label=f"{Path(run).name}, {what}")

@@ -82,7 +82,7 @@ def closed(rows: list[list[int]], limit: int, eos: int) -> list[list[int]]:
 def teacher_forced(model: WheelerTextAutoencoder, data: Tokens, indices: Sequence[int], path: str = "grid",
                    batch_size: int = 64) -> dict:
     """Loss (nats a token) and token accuracy when every token is predicted from the true ones before it, and from the
-    grid, from five eighths of the meaning tiles (path "meaning"), or from nothing (path "blank")."""
+    grid, from five eighths of the meaning tiles (path "meaning"), or from neither (path "blank")."""
     device = model.encoder.embedding.weight.device
     loss = right = count = 0
     for start in range(0, len(indices), batch_size):

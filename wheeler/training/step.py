@@ -54,7 +54,7 @@ class TokenLoss(torch.nn.Module):
 
 
 def rows_without_grid(args: argparse.Namespace) -> tuple[int, int]:
-    """Rows of a batch that are decoded from meaning tiles, and from nothing."""
+    """Rows of a batch that are decoded from meaning tiles, and without grid and tiles."""
     blank = int(args.blank_share * args.batch_size)
     return min(round(args.meaning_share * args.batch_size), args.batch_size - blank), blank
 
