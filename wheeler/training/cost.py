@@ -221,7 +221,8 @@ def times_table(measure: bool = True, epoch: int = STORIES["roneneldan/TinyStori
     """Hours for an epoch of TinyStories, every text as long as 256 tokens: an upper bound, since batches are padded to
     64, 128, 192 or 256. Printed as a table, and returned: {"grid, batch": figures}; what is not measured is None."""
     threads, result = torch.get_num_threads(), {}
-    print(f"hours an epoch of {epoch:,} texts of 256 tokens; CPU: measured here, {threads} threads, float32, batch 4; "
+    here = f"measured here, {threads} threads, float32, batch 4" if measure else "not measured"
+    print(f"hours an epoch of {epoch:,} texts of 256 tokens; CPU: {here}; "
           f"GPUs: roofline at {UTILISATION[0]:.0%} to {UTILISATION[1]:.0%} of the fp16 peak, not measured\n")
     print("| grid | batch | GFLOP a text | CPU, texts/s | hours | " + " | ".join(
         f"{name}, texts/s | hours" for name in DEVICES) + " |")
@@ -232,7 +233,8 @@ def times_table(measure: bool = True, epoch: int = STORIES["roneneldan/TinyStori
         gflop, parameters = gflop_per_text(model, args, 256), sum(p.numel() for p in model.parameters())
         cpu = 4 / step_seconds(model, args, torch.device("cpu"), 4, 256, 10.0) if measure else math.nan
         for rows in (32, 64):
-            cells = [f"{grid}x{grid}", str(rows), f"{gflop:.1f}", f"{cpu:.1f}", f"{epoch / cpu / 3600:.0f}"]
+            cells = [f"{grid}x{grid}", str(rows), f"{gflop:.1f}", *(
+                (f"{cpu:.1f}", f"{epoch / cpu / 3600:.0f}") if measure else "--")]
             row = result[f"{grid}x{grid}, batch {rows}"] = {
                 "gflop_a_text": gflop, "cpu_texts_per_s": cpu if measure else None,
                 "cpu_hours": epoch / cpu / 3600 if measure else None}

@@ -73,6 +73,7 @@ def report(args: argparse.Namespace) -> int:
                   f"{needed / 2**30:.1f}")
         if args.compile:
             model.compile(dynamic=False)
+        out.note(f"measuring steps of {rows} texts: three at least, five seconds or more")
         speed = rows / step_seconds(model, args, wanted, rows, length)
     except (torch.OutOfMemoryError, MemoryError):
         out.check("memory", False, f"{free / 2**30:.1f} GiB free: too little for these flags; --batch_size auto finds "

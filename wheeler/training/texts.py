@@ -8,6 +8,7 @@ validation split, every 20th text (1,000 at most) is held out.
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterable, Sequence
 from itertools import islice
@@ -89,6 +90,8 @@ def load_from_hub(dataset: str, **options):
     """The splits of a data set of the hub, or DataError that says what to do instead."""
     from datasets import load_dataset  # takes a second, and most runs read a file
 
+    # It tries five times and prints two lines each time; the error below says it once.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     try:
         return load_dataset(dataset, **options)
     except Exception as error:  # dozens of types, most of them mean "not reachable"
