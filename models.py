@@ -35,7 +35,6 @@ from huggingface_hub import PyTorchModelHubMixin, load_torch_model, save_torch_s
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from wheeler.dynamics.pictures import add_noise
 from wheeler.frame.code import FrameCode, Reading, cost_of, frame_bits
 from wheeler.model.checkpoint import (
     CHECKPOINT_FORMAT,
@@ -379,7 +378,7 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
         noise: amplitude of uniform noise added to every cell, then clipped to [-1, 1]; below 1 it keeps the signs.
         ticks: how long the automaton runs; None: to its attractor.
         """
-        from wheeler_cpu import WheelerMemoryCPU  # numba takes a second, which `import models` need not cost
+        from wheeler_cpu import WheelerMemoryCPU, add_noise  # numba takes a second, which `import models` need not cost
 
         if noise < 0 or (ticks is not None and ticks < 1):
             raise ValueError(f"noise = {noise} must not be negative, ticks = {ticks} must be at least 1 or None")

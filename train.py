@@ -62,7 +62,7 @@ def train(args: argparse.Namespace, checkpoint: dict | None, ranks: Ranks, lock:
     model = new_model(args, data) if model is None else model
     model.to(device).train()
     model.encoder.grad_checkpointing = model.decoder.grad_checkpointing = args.grad_checkpointing
-    fit_batch_size(args, model, data, device, ranks, print if ranks.main else lambda *words: None)
+    fit_batch_size(args, model, data, device, ranks)
 
     # -- optimizer and where the run stands
     # Made on every process, in the same order, so that all have the same parameters in the same groups.
@@ -93,26 +93,26 @@ def train(args: argparse.Namespace, checkpoint: dict | None, ranks: Ranks, lock:
 
     # -- what next
     if run.compiled:
-        run.say(f"compiled    {compiled_graphs() - run.graphs_before} graphs for {len(data.tokens.buckets)} padded "
-                "lengths")
+        ranks.say(f"compiled    {compiled_graphs() - run.graphs_before} graphs for {len(data.tokens.buckets)} padded "
+                  "lengths")
     # The wrapper first: later it would end the group's threads while it holds the lock that they wait for (the GIL).
     del token_loss
     ranks.stop()
     if stopping and run.step < run.total_steps:
-        run.say(f"stopped     at step {run.step:,}, saved {run.out / 'last.pt'}; to go on: python train.py --resume "
-                f"{run.out / 'last.pt'}")
+        ranks.say(f"stopped     at step {run.step:,}, saved {run.out / 'last.pt'}; to go on: python train.py --resume "
+                  f"{run.out / 'last.pt'}")
         return 128 + stopping
     # The next command, ready to be copied: figures come from evaluate.py, not from the log.
-    run.say(f"saved       {run.out / 'last.pt'} (step {run.step:,}) and {run.out / 'best.pt'} (validation loss "
-            f"{run.best:.4f}); curves: python train.py --plot {run.out}\n"
-            f"next        python evaluate.py --checkpoint {run.out / 'best.pt'} --dataset {args.dataset}")
+    ranks.say(f"saved       {run.out / 'last.pt'} (step {run.step:,}) and {run.out / 'best.pt'} (validation loss "
+              f"{run.best:.4f}); curves: python train.py --plot {run.out}\n"
+              f"next        python evaluate.py --checkpoint {run.out / 'best.pt'} --dataset {args.dataset}")
     return 0
 
 
 def compile_model(run: Run) -> None:
     problem = compiler_problem(run.device)
     if problem:
-        run.say(f"note        --compile: no working compiler here ({problem}); going on without")
+        run.ranks.say(f"note        --compile: no working compiler here ({problem}); going on without")
         return
     run.compiled, run.graphs_before = True, compiled_graphs()
     torch._dynamo.config.recompile_limit = len(run.data.tokens.buckets)       # one graph a padded length, no more
@@ -209,7 +209,7 @@ def main(argv: list[str] | None = None) -> int:
     args = ranks = None
     try:
         ranks = Ranks()
-        args, checkpoint = parse(argv, print if ranks.main else lambda *words: None, __doc__)
+        args, checkpoint = parse(argv, ranks.say, __doc__)
         if args.plot:
             plot(args.plot, Path(args.plot[0]) / "curves.png")
             return 0

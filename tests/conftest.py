@@ -45,6 +45,20 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+def save_tiny_model(path, grid_size, max_seq_len):
+    """Write the checkpoint of an untrained model with the fewest layers, in the tokens of the embedded stories."""
+    from models import WheelerTextAutoencoder
+    from wheeler.model.config import WheelerConfig
+    from wheeler.model.tokenizer import train_tokenizer
+    from wheeler.training.stories import stories
+
+    torch.manual_seed(0)
+    tokenizer = train_tokenizer(stories("train")[:200], 512)
+    config = WheelerConfig(vocab_size=len(tokenizer), grid_size=grid_size, d_model=64, max_seq_len=max_seq_len,
+                           encoder_layers=1, grid_layers=0, decoder_layers=1)
+    torch.save(WheelerTextAutoencoder(config, tokenizer).to_checkpoint(), path)
+
+
 @pytest.fixture(scope="session")
 def small_model():
     """An untrained model with the default's frames and grids: it copies texts, and its language model knows nothing."""

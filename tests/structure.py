@@ -158,9 +158,10 @@ def main(argv: list[str]) -> int:
         print(f"structure.py: wanted nothing or --draw FILE, not {' '.join(argv)!r}", file=sys.stderr)
         return 2
     print(report())
-    for problem in problems():
+    found = problems()
+    for problem in found:
         print(f"structure.py: {problem}", file=sys.stderr)
-    return int(bool(problems()))
+    return int(bool(found))
 
 
 if __name__ == "__main__":

@@ -134,7 +134,7 @@ class Echo:
 
     def __init__(self, tokens, spoil=False):
         self.spoil = spoil
-        self.encoder = SimpleNamespace(embedding=SimpleNamespace(weight=torch.zeros(1)))
+        self.device = torch.device("cpu")
         self.config = SimpleNamespace(max_seq_len=tokens, eos_token_id=1)
 
     def encode(self, ids, mask):

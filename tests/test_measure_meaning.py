@@ -4,10 +4,9 @@ import json
 
 import numpy as np
 import pytest
-import torch
+from conftest import save_tiny_model
 
 import evaluate
-from models import WheelerTextAutoencoder
 from wheeler.dynamics.tiles import split_tiles
 from wheeler.frame.cells import meaning_count
 from wheeler.frame.code import Reading, cost_of
@@ -16,8 +15,6 @@ from wheeler.measure.gists import content_words, covered, judge_readings, withou
 from wheeler.measure.meaning import meaning
 from wheeler.measure.memories import Pool, costs
 from wheeler.measure.recall import ranks, tile_scores
-from wheeler.model.config import WheelerConfig
-from wheeler.model.tokenizer import train_tokenizer
 from wheeler.training.stories import stories
 
 
@@ -29,11 +26,7 @@ def folder(tmp_path_factory):
         rows = [" ".join(story.split()[: 7 + i % 6]) for i, story in enumerate(stories("train", 60))]
         rows = rows[:count] if split == "train" else rows[-count:]
         (folder / "data" / f"{split}.jsonl").write_text("".join(json.dumps({"text": row}) + "\n" for row in rows))
-    torch.manual_seed(0)
-    tokenizer = train_tokenizer(stories("train")[:200], 512)
-    config = WheelerConfig(vocab_size=len(tokenizer), grid_size=48, d_model=64, max_seq_len=24, encoder_layers=1,
-                           grid_layers=0, decoder_layers=1)
-    torch.save(WheelerTextAutoencoder(config, tokenizer).to_checkpoint(), folder / "a.pt")
+    save_tiny_model(folder / "a.pt", grid_size=48, max_seq_len=24)
     return folder
 
 

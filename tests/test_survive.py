@@ -4,22 +4,15 @@
 import numpy as np
 import pytest
 import torch
+from conftest import save_tiny_model
 
-from models import WheelerTextAutoencoder
 from wheeler.measure import metrics, probes, survive
-from wheeler.model.config import WheelerConfig
-from wheeler.model.tokenizer import train_tokenizer
-from wheeler.training.stories import stories
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("survive")
-    torch.manual_seed(0)
-    tokenizer = train_tokenizer(stories("train")[:200], 512)
-    config = WheelerConfig(vocab_size=len(tokenizer), grid_size=32, d_model=64, max_seq_len=16, encoder_layers=1,
-                           grid_layers=0, decoder_layers=1)
-    torch.save(WheelerTextAutoencoder(config, tokenizer).to_checkpoint(), folder / "a.pt")
+    save_tiny_model(folder / "a.pt", grid_size=32, max_seq_len=16)
     return folder
 
 

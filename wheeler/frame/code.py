@@ -133,7 +133,7 @@ class FrameCode:
             self.exact = copy.deepcopy(model).double().eval()
         finally:
             model.tokenizer = tokenizer
-        self.device = model.encoder.embedding.weight.device
+        self.device = model.device
 
     # ---- writing ----
 

@@ -112,7 +112,7 @@ def reconstruct_frames(code, texts: Sequence[list[int]], batch_size: int = 64) -
 def language_model_bits(model: WheelerTextAutoencoder, data: TokenDataset, indices: Sequence[int],
                         batch_size: int = 64) -> np.ndarray:
     """(len(indices),) float64: bits that the decoder without a latent charges for each text, end token included."""
-    device, bits = model.encoder.embedding.weight.device, np.zeros(len(indices))
+    device, bits = model.device, np.zeros(len(indices))
     order = np.argsort(data.lengths[indices], kind="stable")
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]

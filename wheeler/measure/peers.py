@@ -43,8 +43,8 @@ class Peer(nn.Module):
         self.config = config
 
     @property
-    def encoder(self):
-        return SimpleNamespace(embedding=self.embedding)
+    def device(self) -> torch.device:
+        return self.embedding.weight.device
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None,
                 blank_rows: int = 0) -> tuple[Tensor, Tensor]:
@@ -199,7 +199,7 @@ def teacher_forced_texts(model, data: TokenDataset, indices: list[int], blank: b
     """One pass with the true tokens before every token: bits a token, share of tokens that are the likeliest, and the
     share of texts of which all tokens are. By induction over the tokens these are the very texts that come back
     free-running and greedy, up to rounding: where there is none, decoding can be spared. blank: as a language model."""
-    device, bits, right, whole, count = model.encoder.embedding.weight.device, 0.0, 0, 0, 0
+    device, bits, right, whole, count = model.device, 0.0, 0, 0, 0
     for start in range(0, len(indices), batch_size):
         ids, mask = (x.to(device) for x in data.batch(indices[start : start + batch_size]))
         logits, _ = model(ids, mask, blank_rows=len(ids) if blank else 0)

@@ -17,6 +17,7 @@ from wheeler.measure.timing import alone, peak_gib, ratio, say, table, timed
 from wheeler.model.config import WheelerConfig, round_up
 from wheeler.training.cost import memory_table, times_table
 from wheeler.training.scores import check_device
+from wheeler.training.step import autocast_of, precision_of
 
 
 def config_of(args, **changes):
@@ -92,8 +93,7 @@ def rates(gflop_a_text, rows, tokens, seconds, matmul):
 def precision(args):
     """(device, dtype, function that gives the autocast context) of the flags."""
     device = check_device(None if args.device == "auto" else args.device)
-    dtype = torch.float16 if args.fp16 else torch.bfloat16 if args.bf16 else torch.float32
-    return device, dtype, lambda: nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
+    return device, precision_of(args), lambda: autocast_of(args, device)
 
 
 def measure_step(name, config, rows, args, threads, with_rate=True):

@@ -104,15 +104,15 @@ def new_model(args: argparse.Namespace, data: Data) -> WheelerTextAutoencoder:
 
 
 def fit_batch_size(args: argparse.Namespace, model: WheelerTextAutoencoder, data: Data, device: torch.device,
-                   ranks: Ranks, say) -> None:
+                   ranks: Ranks) -> None:
     """Replace --batch_size auto by a number, and one that the data or the processes do not allow by one they do."""
     if args.batch_size == "auto":
         most = largest_batch(model, args, device, data.tokens.buckets[-1], ranks.here)
         args.batch_size = ranks.lowest(most) * ranks.count
-        say(f"memory      --batch_size auto: {args.batch_size} texts fit")
+        ranks.say(f"memory      --batch_size auto: {args.batch_size} texts fit")
     if args.batch_size > len(data.tokens):
-        say(f"--batch_size {args.batch_size} is more than the {len(data.tokens)} training texts: this run takes "
-            f"{len(data.tokens)}")
+        ranks.say(f"--batch_size {args.batch_size} is more than the {len(data.tokens)} training texts: this run takes "
+                  f"{len(data.tokens)}")
         args.batch_size = len(data.tokens)
     if args.batch_size < ranks.count:
         raise UsageError(f"--batch_size {args.batch_size} must be at least 1 for each of the {ranks.count} processes")

@@ -43,6 +43,11 @@ class Ranks:
             self.here = launcher_number("LOCAL_WORLD_SIZE", self.local + 1)
         self.main = self.rank == 0
 
+    def say(self, *words) -> None:
+        """print, on process 0 alone."""
+        if self.main:
+            print(*words)
+
     def device_name(self, name: str | None) -> str | None:
         """--device of this process: without one, a GPU of its own. ValueError where there are too few."""
         if self.count == 1 or name not in (None, "cuda") or not torch.cuda.is_available():

@@ -42,7 +42,7 @@ class Run:
     def __init__(self, args: argparse.Namespace, model: WheelerTextAutoencoder, data: Data, ranks: Ranks,
                  device: torch.device):
         self.args, self.model, self.data, self.ranks, self.device = args, model, data, ranks, device
-        self.out, self.say = Path(args.output_dir), print if ranks.main else lambda *words: None
+        self.out = Path(args.output_dir)
         self.optimizer = make_optimizer(model, args)
         self.scaler = torch.amp.GradScaler(device.type, enabled=args.fp16)
         self.step, self.done, self.skipped, self.best = 0, 0, 0, math.inf
@@ -117,21 +117,21 @@ class Run:
         """Say what is about to be trained, on what."""
         args, c, data, ranks = self.args, self.model.config, self.data, self.ranks
         precision = str(precision_of(args)).removeprefix("torch.")
-        self.say(f"device      {self.device_name}, {precision}{', compiled' if self.compiled else ''}"
-                 f"{f', {ranks.count} processes' if ranks.count > 1 else ''}\n"
-                 f"model       {self.parameters / 1e6:.1f}M parameters, grid {c.grid_size}x{c.grid_size}x{c.d_model}, "
-                 f"{c.num_patches} patches of {c.patch_size}x{c.patch_size} cells, vocabulary {c.vocab_size:,}\n"
-                 f"data        {args.dataset}: {'the first ' if data.blocks else ''}{len(data.tokens):,} texts to "
-                 f"train on, {len(data.unseen):,} unseen; longest kept: {c.max_seq_len} tokens")
+        ranks.say(f"device      {self.device_name}, {precision}{', compiled' if self.compiled else ''}"
+                  f"{f', {ranks.count} processes' if ranks.count > 1 else ''}\n"
+                  f"model       {self.parameters / 1e6:.1f}M parameters, grid {c.grid_size}x{c.grid_size}x{c.d_model}, "
+                  f"{c.num_patches} patches of {c.patch_size}x{c.patch_size} cells, vocabulary {c.vocab_size:,}\n"
+                  f"data        {args.dataset}: {'the first ' if data.blocks else ''}{len(data.tokens):,} texts to "
+                  f"train on, {len(data.unseen):,} unseen; longest kept: {c.max_seq_len} tokens")
         if data.tokens.texts_cut or data.unseen.texts_cut:
-            self.say(f"            {data.tokens.texts_cut:,} training and {data.unseen.texts_cut:,} unseen texts are "
-                     "longer and were CUT there (--max_seq_len, --long_texts)")
+            ranks.say(f"            {data.tokens.texts_cut:,} training and {data.unseen.texts_cut:,} unseen texts are "
+                      "longer and were CUT there (--max_seq_len, --long_texts)")
         epochs = "" if data.blocks else f" ({self.total_steps / self.steps_per_epoch:.1f} epochs)"
         meaning_rows, blank_rows = rows_without_grid(args)
-        self.say(f"run         steps {self.step:,} to {self.total_steps:,}{epochs}, "
-                 f"{args.batch_size * args.accumulation_steps} texts and about {self.tokens_per_step:,.0f} tokens a "
-                 f"step, of {args.batch_size} rows {meaning_rows} are decoded from meaning tiles, {blank_rows} as a "
-                 "language model")
+        ranks.say(f"run         steps {self.step:,} to {self.total_steps:,}{epochs}, "
+                  f"{args.batch_size * args.accumulation_steps} texts and about {self.tokens_per_step:,.0f} tokens a "
+                  f"step, of {args.batch_size} rows {meaning_rows} are decoded from meaning tiles, {blank_rows} as a "
+                  "language model")
 
     def log(self, row: dict) -> None:
         self.metrics.write(row)

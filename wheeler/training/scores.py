@@ -59,7 +59,7 @@ def reconstruct(model: WheelerTextAutoencoder, data: Tokens, indices: Sequence[i
     """(references, predictions) of the texts `data[i]`, as token ids, closed by the end token if there is one."""
     if path not in PATHS:
         raise ValueError(f"path = {path!r} must be one of {', '.join(PATHS)}")
-    device, limit, eos = model.encoder.embedding.weight.device, model.config.max_seq_len, model.config.eos_token_id
+    device, limit, eos = model.device, model.config.max_seq_len, model.config.eos_token_id
     references, predictions = [], []
     by_length = sorted(indices, key=lambda i: int(data.lengths[i]))           # decoding stops at the longest of a batch
     starts = range(0, len(by_length), batch_size)
@@ -83,7 +83,7 @@ def teacher_forced(model: WheelerTextAutoencoder, data: Tokens, indices: Sequenc
                    batch_size: int = 64) -> dict:
     """Loss (nats a token) and token accuracy when every token is predicted from the true ones before it, and from the
     grid, from five eighths of the meaning tiles (path "meaning"), or from neither (path "blank")."""
-    device = model.encoder.embedding.weight.device
+    device = model.device
     loss = right = count = 0
     for start in range(0, len(indices), batch_size):
         ids, mask = (x.to(device) for x in data.batch(indices[start : start + batch_size]))

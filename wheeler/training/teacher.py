@@ -13,7 +13,6 @@ import re
 
 import numpy as np
 import torch
-from scipy import sparse
 from torch.nn.functional import normalize
 from tqdm import tqdm
 
@@ -59,8 +58,10 @@ def embed(name: str, texts: list[str], batch_size: int = 64) -> np.ndarray:
     return embeddings
 
 
-def bags(model: WheelerTextAutoencoder, rows: list[list[int]]) -> sparse.csr_matrix:
-    """(len(rows), V): the weights that `Meaning.weights` gives the tokens of each text, of norm 1."""
+def bags(model: WheelerTextAutoencoder, rows: list[list[int]]):
+    """Sparse matrix (len(rows), V): the weights that `Meaning.weights` gives the tokens of each text, of norm 1."""
+    from scipy import sparse  # few runs have a teacher
+
     weight = model.meaning.weight.detach().exp().numpy()
     data, columns, offsets = [], [], [0]
     for row in rows:
