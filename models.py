@@ -115,7 +115,7 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
         if read:
             latents = self.patches.from_grid(grid)                            # (read, N, D)
             inputs = F.pad(input_ids[:read, :-1], (1, 0), value=c.bos_token_id)
-            logits.append(self.head(self.decoder(inputs, self.decoder.context(latents))))
+            logits.append(self.head(self.decoder(inputs, self.decoder.context(latents)), grid=True))
         if told:
             ids, text = input_ids[read : read + told], mask[read : read + told]
             # All tiles are made, then those beyond each row's number are taken out: rows of one batch differ in their
@@ -147,7 +147,7 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
         # The decoder sees what stands before t and never the token itself.
         inputs = F.pad(ids[:, :-1], (1, 0), value=c.bos_token_id)
         if estimate is None:
-            return self.head(self.decoder(inputs, None))
+            return self.head(self.decoder(inputs, None), grid=False)
         told = meaning.told(estimate, tiles)
         # What the text has said already is taken out of the sum that the tiles show: the rest is what is still to come,
         # and its noise is smaller.
@@ -156,13 +156,14 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
         # What stands before t is known there; the padding's logit, which nobody asks for, takes the places after it.
         known = ids[:, None].expand(-1, ids.shape[1], -1)                     # (B, T, T)
         known = known.tril(-1) + torch.full_like(known, c.pad_token_id).triu()
-        return meaning.evidence(self.head(hidden), hidden, told, said, known)
+        return meaning.evidence(self.head(hidden, grid=False), hidden, told, said, known)
 
-    def head(self, hidden: Tensor) -> Tensor:
-        # The encoder's table: the aligned start brings each token's own vector back through the grid. Rows that only
-        # make the table a multiple of 64 are cut off.
-        """(B, T, D) -> logits (B, T, V); the head is the encoder's embedding table."""
-        return F.linear(hidden, self.encoder.embedding.weight)[..., : self.config.vocab_size]
+    def head(self, hidden: Tensor, grid: bool) -> Tensor:
+        """What the decoder gave (B, T, D) -> logits (B, T, V). grid: whether it read one."""
+        # The aligned start brings each token's own vector of the encoder's table back through the grid; what follows
+        # which token is another matter and has a table of its own. Rows that only make it a multiple of 64 are cut off.
+        weight = self.encoder.embedding.weight if grid else self.decoder.language_head.weight
+        return F.linear(hidden, weight)[..., : self.config.vocab_size]
 
     # ---- text in and out ----
 
@@ -256,7 +257,7 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
                     hidden = self.decoder.step(tokens[:, t : t + 1], context, caches, t)
                 else:
                     hidden = self.decoder(tokens[:, : t + 1], self.decoder.context(latents))[:, -1:]
-                token = choose_token(self.head(hidden)[:, 0], temperature, top_k, top_p, generator)
+                token = choose_token(self.head(hidden, grid=True)[:, 0], temperature, top_k, top_p, generator)
                 tokens[:, t + 1] = torch.where(done, end, token)
                 done |= token == end
                 if done.all():
@@ -472,7 +473,9 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
             except SafetensorError as error:
                 raise ValueError(f"{weights} is not a readable safetensors file: {error}") from None
         if any(key.startswith("frame.") for key in shapes):                   # the hub's mixin drops unknown entries
-            raise OldFormat(model_id)
+            raise OldFormat(model_id, 1)
+        if "encoder.embedding.weight" in shapes and "decoder.language_head.weight" not in shapes:
+            raise OldFormat(model_id, 2)
         check_sizes(model_kwargs["config"], shapes, model_id)
         model = cls(**model_kwargs)
         load_torch_model(model, folder, strict=strict)                        # half precision becomes float32 here

@@ -196,7 +196,7 @@ def test_teacher_forcing_is_shifted_by_bos(scrambled):
     latents = scrambled.encoder(ids, torch.ones_like(ids, dtype=torch.bool))
     latents = scrambled.patches.from_grid(scrambled.patches.to_grid(latents))
     inputs = torch.cat([torch.full((2, 1), scrambled.config.bos_token_id), ids[:, :-1]], 1)
-    by_hand = scrambled.head(scrambled.decoder(inputs, scrambled.decoder.context(latents)))
+    by_hand = scrambled.head(scrambled.decoder(inputs, scrambled.decoder.context(latents)), grid=True)
     assert torch.allclose(scrambled(ids)[0], by_hand, atol=1e-5)
 
 
@@ -214,13 +214,14 @@ def test_cached_decoding_equals_full_decoding(scrambled, rows):
 
 
 def test_blank_rows_are_a_language_model(scrambled):
-    """Blank rows read nothing: they equal decoding from zero latents and do not see their own later tokens."""
+    """Blank rows read nothing, under a head of their own: they equal decoding from zero latents otherwise."""
     ids = random_ids(3, 8)
     logits, grid = scrambled(ids, blank_rows=1)
     assert grid.shape == (2, 16, 16, 64)
     assert torch.allclose(logits[:2], scrambled(ids)[0][:2], atol=1e-5)
     zero = scrambled.decoder.context(torch.zeros(1, 16, 64))
-    assert torch.allclose(logits[2:], scrambled.head(scrambled.decoder(F.pad(ids[2:, :-1], (1, 0)), zero)), atol=1e-5)
+    hidden = scrambled.decoder(F.pad(ids[2:, :-1], (1, 0)), zero)
+    assert torch.allclose(logits[2:], scrambled.head(hidden, grid=False), atol=1e-5)
     assert torch.allclose(scrambled(ids, blank_rows=3)[0][2:], logits[2:], atol=1e-5)
     for rows in (4, -1):
         with pytest.raises(ValueError, match=f"blank_rows = {rows} do not fit a batch of 3"):
@@ -380,8 +381,8 @@ def test_bad_checkpoints_are_clear_errors(model, tmp_path):
 
 def test_what_an_earlier_version_wrote_is_refused_in_one_line(model, tmp_path):
     load, message = WheelerTextAutoencoder.load_from_checkpoint, (
-        "{} was written by an earlier version of this project (format 1, with an analog frame) and cannot be read: "
-        "train again")
+        "{} was written by an earlier version of this project (format {}, this one reads 3) and cannot be read: train "
+        "again")
     old = model.to_checkpoint() | {"format_version": 1}
     torch.save(old, tmp_path / "old.pt")
     model.save_pretrained(tmp_path / "old")
@@ -397,7 +398,16 @@ def test_what_an_earlier_version_wrote_is_refused_in_one_line(model, tmp_path):
                        (lambda: WheelerTextAutoencoder.from_pretrained(tmp_path / "old"), tmp_path / "old")):
         with pytest.raises(ValueError) as error:
             call()
-        assert str(error.value) == message.format(name)
+        assert str(error.value) == message.format(name, 1)
+    # Format 2 had one head for what a grid says and for the language model.
+    model.save_pretrained(tmp_path / "second")
+    weights = load_file(tmp_path / "second" / "model.safetensors")
+    save_file({k: v for k, v in weights.items() if "language_head" not in k}, tmp_path / "second" / "model.safetensors")
+    torch.save(model.to_checkpoint() | {"format_version": 2}, tmp_path / "second.pt")
+    for name in ("second", "second.pt"):
+        with pytest.raises(ValueError) as error:
+            load(tmp_path / name)
+        assert str(error.value) == message.format(tmp_path / name, 2)
 
 
 def test_loading_never_runs_code(tmp_path):

@@ -1,6 +1,6 @@
 """Checkpoint files: where they are, what stands in for one, and how one is read without trusting it.
 
-A checkpoint is a dict of plain types and tensors, written by torch.save: {"format_version": 2, "config": the fields of
+A checkpoint is a dict of plain types and tensors, written by torch.save: {"format_version": 3, "config": the fields of
 WheelerConfig, "model": state dict, "tokenizer": strings or None}; train.py adds "training".
 """
 
@@ -15,16 +15,16 @@ from torch import Tensor
 from wheeler.model.config import WheelerConfig, round_up
 from wheeler.model.tokenizer import first_line
 
-CHECKPOINT_FORMAT = 2
+CHECKPOINT_FORMAT = 3
 SHIPPED = "wheeler-21m"                                                       # folder of the model in checkpoints/
 
 
 class OldFormat(ValueError):
-    """A checkpoint or packed model of format 1."""
+    """A checkpoint or packed model of an earlier format: 1 has an analog frame, 2 no language head of its own."""
 
-    def __init__(self, name: str):
-        super().__init__(f"{name} was written by an earlier version of this project (format 1, with an analog frame) "
-                         "and cannot be read: train again")
+    def __init__(self, name: str, version: int):
+        super().__init__(f"{name} was written by an earlier version of this project (format {version}, this one reads "
+                         f"{CHECKPOINT_FORMAT}) and cannot be read: train again")
 
 
 def find_checkpoint(path: str | os.PathLike) -> Path:
@@ -54,10 +54,10 @@ def read_checkpoint(path: str | os.PathLike) -> dict:
 
 
 def check_format(checkpoint, name: str) -> None:
-    """OldFormat where a checkpoint's dict says that it has format 1."""
+    """OldFormat where a checkpoint's dict says that it has an earlier format."""
     version = checkpoint.get("format_version") if isinstance(checkpoint, dict) else None
-    if type(version) is int and version == 1:
-        raise OldFormat(name)
+    if type(version) is int and 1 <= version < CHECKPOINT_FORMAT:
+        raise OldFormat(name, version)
 
 
 def plain_contents(checkpoint: dict, name: str) -> tuple[dict, dict, dict | None]:

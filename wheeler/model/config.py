@@ -27,8 +27,8 @@ class WheelerConfig:
     d_model: int = 256
     patch_size: int | None = None
     max_seq_len: int = 256
-    encoder_layers: int = 4
-    grid_layers: int = 2
+    encoder_layers: int = 2
+    grid_layers: int = 0
     decoder_layers: int = 7
     num_heads: int | None = None
     dropout: float = 0.0

@@ -55,7 +55,7 @@ class Teller:
             self.said = self.said + meaning.table(tokens) * weight[..., None]
             self.known[:, 0, t - 1] = tokens[:, 0]
         hidden = self.model.decoder.step(tokens, None, self.caches, t, meaning.injection(self.told, self.said))
-        logits = self.model.head(hidden)
+        logits = self.model.head(hidden, grid=False)
         told = meaning.evidence(logits, hidden, self.told, self.said, self.known)
         return (told if self.trust == 1 else logits + self.trust * (told - logits))[:, 0]
 
@@ -74,7 +74,7 @@ def retell(model, estimate: Tensor, tiles: Tensor, max_length: int | None = None
     # Rows that reached their end leave the batch: gists differ in length, and the longest would set the pace.
     teller, going = Teller(model, estimate, tiles, length, GIST_TRUST), list(range(len(estimate)))
     tokens = torch.full((len(estimate), 1), c.bos_token_id, device=estimate.device)
-    with column_major(model.decoder, model.encoder.embedding):
+    with column_major(model.decoder):
         for t in range(length):
             tokens = teller.step(tokens, t).argmax(-1, keepdim=True)
             for row, token in zip(going, tokens[:, 0].tolist(), strict=True):

@@ -85,6 +85,8 @@ class Decoder(nn.Module):
         self.patch_code = nn.Parameter(torch.empty(c.num_patches, c.d_model))
         self.layers = nn.ModuleList(Layer(c, cross=True) for _ in range(c.decoder_layers))
         self.norm_out = nn.LayerNorm(c.d_model, bias=False)
+        # Without a grid; with one, the encoder's table is the head (`WheelerTextAutoencoder.head`).
+        self.language_head = linear(c.d_model, round_up(c.vocab_size))
         length = max(c.max_seq_len, c.num_patches)
         self.register_buffer("rope", rotary_table(length, c.d_model // c.num_heads), persistent=False)
 

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+START_TEXTS = 50_000                                                          # that a start counts tokens in
+
 
 @torch.no_grad()
 def init_weights(model: nn.Module) -> None:
@@ -70,7 +72,7 @@ def init_weights(model: nn.Module) -> None:
 
 
 @torch.no_grad()
-def start_meaning(model: nn.Module, data, most_texts: int = 50_000) -> None:
+def start_meaning(model: nn.Module, data) -> None:
     """The meaning's part of the aligned start, from the texts of `data` (a `data.TokenDataset`): the less often a token
     occurs, the more it says (inverse document frequency); the prior of the evidence is the frequency itself; length and
     centre are those of the texts' sums, so that the reader's Bayes rule is right before any training.
@@ -80,7 +82,7 @@ def start_meaning(model: nn.Module, data, most_texts: int = 50_000) -> None:
     c, meaning = model.config, model.meaning
     if not c.aligned_start:
         return
-    chosen, counts = np.linspace(0, len(data) - 1, min(len(data), most_texts)).astype(int), np.zeros(c.vocab_size)
+    chosen, counts = np.linspace(0, len(data) - 1, min(len(data), START_TEXTS)).astype(int), np.zeros(c.vocab_size)
     for rows in np.array_split(chosen, -(-len(chosen) // 500)):
         ids, mask = (x.numpy() for x in data.batch(rows))                     # which looks for damaged tokens too
         for row, keep in zip(ids, mask, strict=True):

@@ -259,14 +259,17 @@ class EpochBatches(torch.utils.data.Dataset):
     Texts are shuffled, then grouped by bucket; what does not fill a batch joins the next longer bucket, the last
     remainder is left out of this epoch. `random_text_share` of the rows (drawn at random) are replaced by random tokens
     of the same length: they teach copying of what no story contains. The last `blank_rows` rows are spared (they train
-    the language model). Items: input_ids (B, T) int64, mask (B, T) bool; of process `rank` among `ranks` every
-    ranks-th row.
+    the language model). `unusual_text_share` of all rows are replaced by as many of the ids `unusual`, a long row of
+    made-up texts: they teach what such texts cost. Items: input_ids (B, T) int64, mask (B, T) bool; of process `rank`
+    among `ranks` every ranks-th row.
     """
 
     def __init__(self, data: Tokens, batch_size: int, seed: int, epoch: int, random_text_share: float = 0.0,
-                 blank_rows: int = 0, rank: int = 0, ranks: int = 1):
+                 blank_rows: int = 0, rank: int = 0, ranks: int = 1, unusual_text_share: float = 0.0,
+                 unusual: np.ndarray | None = None):
         self.data, self.seed, self.epoch, self.blank_rows = data, seed, epoch, blank_rows
         self.random_text_share, self.rank, self.ranks = random_text_share, rank, ranks
+        self.unusual_text_share, self.unusual = unusual_text_share, unusual
         rng = np.random.default_rng([seed, epoch])
         order = rng.permutation(len(data))
         bucket_of = np.searchsorted(data.buckets, data.lengths[order])
@@ -284,13 +287,18 @@ class EpochBatches(torch.utils.data.Dataset):
     def __getitem__(self, i: int) -> tuple[torch.Tensor, torch.Tensor]:
         indices, length = self.batches[i]
         ids, mask = self.data.batch(indices, length)
+        rng = np.random.default_rng([self.seed, self.epoch, i])
+        text = mask & (ids != self.data.special_ids[1])
         if self.random_text_share:
-            rng = np.random.default_rng([self.seed, self.epoch, i])
             rows = np.flatnonzero(rng.random(len(ids) - self.blank_rows) < self.random_text_share)
             allowed = np.setdiff1d(np.arange(self.data.vocab_size), self.data.special_ids)
             random_ids = torch.from_numpy(rng.choice(allowed, (len(rows), length)))
-            text = mask[rows] & (ids[rows] != self.data.special_ids[1])
-            ids[rows] = torch.where(text, random_ids, ids[rows])
+            ids[rows] = torch.where(text[rows], random_ids, ids[rows])
+        if self.unusual_text_share:
+            rows = np.flatnonzero(rng.random(len(ids)) < self.unusual_text_share)
+            starts = rng.integers(len(self.unusual), size=(len(rows), 1))
+            unusual = torch.from_numpy(self.unusual[(starts + np.arange(length)) % len(self.unusual)])
+            ids[rows] = torch.where(text[rows], unusual, ids[rows])
         return ids[self.rank :: self.ranks], mask[self.rank :: self.ranks]
 
     def tokens(self, i: int) -> int:

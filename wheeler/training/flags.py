@@ -66,6 +66,9 @@ def build_parser(description: str | None = None) -> argparse.ArgumentParser:
                        help="share of a batch decoded without grid and tiles, as a language model")
     group.add_argument("--random_text_share", type=float, default=0.1,
                        help="share of texts replaced by random tokens, which teach copying of the unseen, 0 to 1")
+    group.add_argument("--unusual_text_share", type=float, default=0.02,
+                       help="share of all texts replaced by made-up ones in letters of many scripts, digits and "
+                            "symbols, which teach what these cost, 0 to 1")
     group.add_argument("--seed", type=int, default=0, help="seed of weights, data order and dropout")
     group = parser.add_argument_group("hardware")
     group.add_argument("--device", default=None, help="cpu, cuda, cuda:1 ...; default: a GPU if there is one")
@@ -111,7 +114,7 @@ def check_flags(args: argparse.Namespace) -> None:
     for name in ("warmup_steps", "weight_decay", "grad_clip", "num_workers", "seed", "show_samples"):
         if not getattr(args, name) >= 0:
             raise UsageError(f"--{name} {getattr(args, name)} must not be negative")
-    for name in ("meaning_share", "blank_share", "random_text_share"):
+    for name in ("meaning_share", "blank_share", "random_text_share", "unusual_text_share"):
         if not 0 <= getattr(args, name) <= 1:
             raise UsageError(f"--{name} {getattr(args, name)} must be in 0 .. 1")
     if args.meaning_share + args.blank_share > 1:

@@ -11,6 +11,7 @@ from models import WheelerTextAutoencoder
 from wheeler.model.config import WheelerConfig
 from wheeler.model.start import start_meaning
 from wheeler.model.tokenizer import vocabulary_size
+from wheeler.training.bigrams import start_language
 from wheeler.training.cost import largest_batch
 from wheeler.training.data import (
     TOKENIZER_TEXTS,
@@ -27,12 +28,14 @@ from wheeler.training.run_folder import UsageError
 from wheeler.training.step import rows_without_grid
 from wheeler.training.teacher import teach_meaning
 from wheeler.training.texts import DataError, TextStream, load_texts
+from wheeler.training.unusual import unusual_tokens
 
 
 class Data(NamedTuple):
     """tokens: the training texts, of a stream those of its first block; texts: the same as strings, None of a stream;
     unseen: the validation texts; fixed: which of them an evaluation reads; content: a hash that says what the texts
-    are; blocks: of a stream, else None."""
+    are; blocks: of a stream, else None; unusual: ids of made-up texts, None where
+    the flags ask for none."""
 
     tokens: Tokens
     texts: Sequence[str] | None
@@ -41,12 +44,14 @@ class Data(NamedTuple):
     content: str
     tokenizer: object
     blocks: TokenBlocks | None
+    unusual: np.ndarray | None
 
     def batches(self, args: argparse.Namespace, ranks: Ranks, epoch: int) -> EpochBatches:
         """The batches of an epoch, or of the block at hand."""
         tokens, number = (self.tokens, epoch) if self.blocks is None else (self.blocks.tokens, self.blocks.number)
         return EpochBatches(tokens, args.batch_size, args.seed, number, args.random_text_share,
-                            sum(rows_without_grid(args)), ranks.rank, ranks.count)
+                            sum(rows_without_grid(args)), ranks.rank, ranks.count, args.unusual_text_share,
+                            self.unusual)
 
 
 def open_data(args: argparse.Namespace, model: WheelerTextAutoencoder | None, state: dict | None,
@@ -74,7 +79,8 @@ def open_data(args: argparse.Namespace, model: WheelerTextAutoencoder | None, st
                          "--text_column, --long_texts, --streaming or --max_train_samples differ")
     blocks = open_stream(args, stream, tokenizer, state) if stream else None
     fixed = np.linspace(0, len(unseen) - 1, min(args.eval_samples, len(unseen))).astype(int).tolist()
-    return Data(blocks.tokens if blocks else tokens, texts, unseen, fixed, content, tokenizer, blocks)
+    return Data(blocks.tokens if blocks else tokens, texts, unseen, fixed, content, tokenizer, blocks,
+                unusual_tokens(tokenizer) if args.unusual_text_share else None)
 
 
 def open_stream(args: argparse.Namespace, stream: TextStream, tokenizer, state: dict | None) -> TokenBlocks:
@@ -98,6 +104,7 @@ def new_model(args: argparse.Namespace, data: Data) -> WheelerTextAutoencoder:
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
         **{name: getattr(args, name) for name in MODEL_FLAGS}), tokenizer)
     start_meaning(model, data.tokens)
+    start_language(model, data.tokens)
     if args.teacher:
         teach_meaning(model, data.tokens, data.texts, args.teacher)
     return model

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import re
 from contextlib import contextmanager, nullcontext
 
 import numpy as np
@@ -19,23 +20,34 @@ def get_lr(step: int, args: argparse.Namespace, total_steps: int) -> float:
     return args.lr * (0.1 + 0.45 * (1 + math.cos(math.pi * progress)))
 
 
-# Of --lr, for what the reader's Bayes rule is made of. It starts right; at the rate of the rest it drifts with the
-# noise of the few rows that show a token, and the tiles tell less than at the start (measured, see LOG.md).
-VECTORS_RATE = 0.05
-VECTORS = ("table.weight", "weight", "prior", "length")
+# Rates, as factors of --lr (measured, see LOG.md). What the decoder's layers do without a grid they learn from nothing;
+# its two tables start as a bigram model; copying, in the other parts, starts solved. What the reader's Bayes rule is
+# made of starts right too: at the rate of the rest it drifts with the noise of the few rows that show a token, and the
+# tiles tell less than at the start.
+LAYERS_RATE, TABLES_RATE, VECTORS_RATE = 10.0, 3.0, 0.05
+LAYERS = re.compile(r"decoder\.layers\.\d+\.(self_attention|mlp)\..*")
+TABLES = ("decoder.embedding.weight", "decoder.language_head.weight")
+VECTORS = tuple(f"meaning.{name}" for name in ("table.weight", "weight", "prior", "length"))
 
 
-def make_optimizer(model: WheelerTextAutoencoder, args: argparse.Namespace) -> torch.optim.AdamW:
-    """AdamW; weight decay on the matrices of linear layers, not on embeddings, positional codes and norms. Each group
-    has a `factor` of the learning rate."""
+def rate_of(name: str) -> float:
+    """The factor of --lr for the parameter of that name."""
+    return (LAYERS_RATE if LAYERS.fullmatch(name) else TABLES_RATE if name in TABLES else
+            VECTORS_RATE if name in VECTORS else 1.0)
+
+
+def make_optimizer(model: torch.nn.Module, args: argparse.Namespace) -> torch.optim.AdamW:
+    """AdamW; weight decay on the matrices of linear layers, not on tables, positional codes and norms. Each group has a
+    `factor` of the learning rate; other models than a WheelerTextAutoencoder have one rate."""
+    own = isinstance(model, WheelerTextAutoencoder)
     decayed = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Linear)}
-    meaning = dict(model.meaning.named_parameters()) if hasattr(model, "meaning") else {}
-    vectors = {id(p) for name, p in meaning.items() if name in VECTORS}
-    groups = [{"params": [p for p in model.parameters() if id(p) not in vectors and (id(p) in decayed) == decay],
-               "weight_decay": args.weight_decay if decay else 0.0, "factor": 1.0} for decay in (True, False)]
-    groups.append({"params": [p for p in model.parameters() if id(p) in vectors], "weight_decay": 0.0,
-                   "factor": VECTORS_RATE})
-    groups = [group for group in groups if group["params"]]
+    groups = {}
+    for name, parameter in model.named_parameters():
+        decay = args.weight_decay if id(parameter) in decayed and name not in TABLES else 0.0
+        factor = rate_of(name) if own else 1.0
+        group = groups.setdefault((factor, decay > 0), {"params": [], "weight_decay": decay, "factor": factor})
+        group["params"].append(parameter)
+    groups = list(groups.values())
     return torch.optim.AdamW(groups, lr=args.lr, betas=(0.9, 0.95), eps=1e-8, fused=True)
 
 
