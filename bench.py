@@ -76,7 +76,7 @@ def build_parser():
     group.add_argument("--task", choices=("copy", "language"), default="copy",
                        help="texts from their latents, or as a language model")
     group.add_argument("--limit", type=positive, default=300.0, help="seconds of training of each run")
-    group.add_argument("--rates", type=positive, nargs="+", help="learning rates; default 3e-4 1e-3, ours 3e-4")
+    group.add_argument("--rates", type=positive, nargs="+", help="learning rates; default 3e-4 1e-3 3e-3, ours 3e-4")
     group.add_argument("--warmup_steps", type=natural, default=20, help="steps of linear warm-up")
     group.add_argument("--eval_every", type=positive, help="seconds between readings; default an eighth of --limit")
     group.add_argument("--eval_samples", type=count, default=128, help="unseen texts of a reading")

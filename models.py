@@ -474,7 +474,8 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
                 raise ValueError(f"{weights} is not a readable safetensors file: {error}") from None
         if any(key.startswith("frame.") for key in shapes):                   # the hub's mixin drops unknown entries
             raise OldFormat(model_id, 1)
-        if "encoder.embedding.weight" in shapes and "decoder.language_head.weight" not in shapes:
+        index = folder / "model.safetensors.index.json"                       # which knows of shards that are lost
+        if "decoder.language_head.weight" not in (index.read_text(encoding="utf-8") if index.is_file() else shapes):
             raise OldFormat(model_id, 2)
         check_sizes(model_kwargs["config"], shapes, model_id)
         model = cls(**model_kwargs)

@@ -319,19 +319,19 @@ def test_quality_gathers_runs_and_draws_them(capsys, tmp_path):
     summary = json.loads(out.out.splitlines()[-1])["quality"]["summary"]
     assert summary["cells, lr 0.001"]["lower_bound"] == [True, True]
     stored = json.loads(file.read_text())["runs"]
-    ours = stored["copy: ours, lr 0.0003"]["curve"]
+    ours = stored["copy: ours, lr 0.0003, seed 0, 0.3 s"]["curve"]
     assert summary["cells, lr 0.001"]["ratio_90"] == pytest.approx(
-        stored["copy: cells, lr 0.001"]["curve"][-1]["seconds"] / ours[0]["seconds"])
+        stored["copy: cells, lr 0.001, seed 0, 0.3 s"]["curve"][-1]["seconds"] / ours[0]["seconds"])
     assert bench.main([*args, "--competitors", "ours", "--rates", "1e-3", "--task", "language"]) == 0
     picture = (tmp_path / "time_to_quality.png").read_bytes()
     assert bench.main([*args, "--draw"]) == 0 and set(json.loads(file.read_text())["runs"]) == {*stored, (
-        "language: ours, lr 0.001")}
+        "language: ours, lr 0.001, seed 0, 0.3 s")}
     assert (tmp_path / "time_to_quality.png").read_bytes() == picture
     capsys.readouterr()
     for more, what in ((["--d_model", "32"], "holds runs with another config"), (["--batch_size", "9"], "batch_size")):
         assert bench.main([*args, *more]) == 2
         assert what in capsys.readouterr().err
-    assert set(json.loads(file.read_text())["runs"]) == {*stored, "language: ours, lr 0.001"}
+    assert set(json.loads(file.read_text())["runs"]) == {*stored, "language: ours, lr 0.001, seed 0, 0.3 s"}
     file.write_text("[]")
     assert bench.main(args) == 2 and "is not a file of this section" in capsys.readouterr().err
 
@@ -352,6 +352,26 @@ def test_quality_takes_the_better_rate_and_the_first_time():
     good, bad = summary["cells, lr 0.001"], summary["cells, lr 0.0003"]
     assert (good["seconds_to_90"], good["seconds_to_99"], good["ratio_90"], good["ratio_99"]) == (90, None, 30, 10)
     assert good["lower_bound"] == [False, True] and bad["lower_bound"] == [True, True] and bad["ratio_90"] == 30
+
+
+def test_quality_compares_language_models_seed_by_seed():
+    """T5's fewest bits of seed 0, 5, are reached by ours of seed 0 after 10 s, 3 times sooner; of seed 1 never."""
+    run = lambda name, lr, seed, limit, *curve: {
+        "name": name, "task": "language", "lr": lr, "seed": seed, "limit": limit, "steps": 7, "curve": [
+            {"seconds": s, "bits_per_token": bits, "teacher_forced_token_accuracy": 0.25} for s, bits in curve]}
+    runs = [run("ours", 3e-4, 0, 30, (1, 6), (10, 4.9), (30, 4.5)), run("t5", 1e-3, 0, 30, (1, 13), (30, 5)),
+            run("t5", 3e-3, 0, 30, (1, 13), (30, 5.5)), run("ours", 3e-4, 0, 9, (1, 6), (9, 4.4))]
+    rows = {name: (lr, times) for name, lr, _, times in peers.language_rows(dict(enumerate(runs)))}
+    assert rows == {"ours": (3e-4, [(30, 30)]), "t5": (1e-3, [(30, 10)])}     # nothing of the shorter limit
+    summary, (table,) = peers.quality_tables(dict(enumerate(runs)))
+    assert summary["language, t5"]["ratios"] == [3] and table[2][-1] == "3.0"
+    runs += [run("ours", 3e-4, 1, 30, (1, 6), (30, 5.2)), run("t5", 1e-3, 1, 30, (1, 13), (30, 5.1))]
+    summary, (table,) = peers.quality_tables(dict(enumerate(runs)))
+    assert summary["language, t5"] == {"lr": 1e-3, "bits": [5, 5.1], "token_accuracy": [0.25, 0.25],
+                                       "seconds": [30, 30], "seconds_ours": [10, None], "ratios": None}
+    assert table[2] == ("Hugging Face T5", "0.001", 2, "7 (7 - 7)", "30 (30 - 30)", "5.05 (5.00 - 5.10)",
+                        "25.0 (25.0 - 25.0)%", "not reached", "")
+    assert peers.language_rows({0: runs[1]})[0][3] == [(30, None)]            # without ours there is nothing to compare
 
 
 def test_survival_and_capacity_sections(capsys, tmp_path):

@@ -53,7 +53,7 @@ def losses(name):
     return [row["loss"] for row in rows(name) if "loss" in row]
 
 
-FLAGS = ("--max_steps 6 --batch_size 9 --accumulation_steps 2 --lr 3e-3 --warmup_steps 2 --eval_every 4 --save_every 4 "
+FLAGS = ("--max_steps 6 --batch_size 9 --accumulation_steps 2 --lr 3e-4 --warmup_steps 2 --eval_every 4 --save_every 4 "
          "--blank_share 0.3")
 
 

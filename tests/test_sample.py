@@ -61,7 +61,7 @@ def test_a_text_comes_back_and_its_picture_holds_it(run, tmp_path, small_model):
     assert ((first < 128) == written).all() and ((last < 128) == written).all() and len(np.unique(noisy)) > 20
     code, lines, error = run("--from", "samples/1-frame.png", "--json")
     row = json.loads(lines[0])
-    assert (code, error) == (0, "") and row.pop("bits") == pytest.approx(101, abs=20)
+    assert (code, error) == (0, "") and row.pop("bits") == pytest.approx(73, abs=20)
     assert row == {"file": "samples/1-frame.png", "text": TEXT, "exact": True, "gist": False, "meaning_tiles": 31}
 
 
@@ -111,7 +111,7 @@ def test_results_do_not_depend_on_the_batch(run, tmp_path, monkeypatch):
 def test_what_does_not_fit_says_how_much_it_is_and_shows_its_gist(run, small_model):
     text = "Zoë 日本 "
     while len(small_model.tokenizer(text + "x").input_ids) < 62:
-        text += chr(ord("a") + len(text) % 26)
+        text += chr(ord("a") + 7 * len(text) % 26)
     code, lines, error = run(text, "--redundant")
     assert (code, error) == (0, "") and lines[1].startswith("grid       exact") and len(lines) == 6
     gist = small_model.read_frame(small_model.encode_frame(text))[0]          # a plain frame holds the words
@@ -122,7 +122,7 @@ def test_what_does_not_fit_says_how_much_it_is_and_shows_its_gist(run, small_mod
     for line, name in zip(lines[2:4], ("frame", "attractor"), strict=True):
         assert line == f"{name:<10} gist    {sample.plain(gist.text)}"
     bits = float(str(caught[0].message).split("costs ")[1].split()[0])
-    assert 600 < bits < 800 and lines[4].strip() == (
+    assert 480 < bits < 800 and lines[4].strip() == (
         f"does not fit: 61 tokens cost {bits:.0f} bits, a frame holds about 472; 63 meaning tiles tell its gist")
     row = json.loads(run(text, "--redundant", "--json")[1][0])
     assert row["grid_exact"] and not row["fits"] and not row["exact"] and row["frame_gist"] and row["attractor_gist"]

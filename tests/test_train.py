@@ -219,7 +219,8 @@ def test_evaluating_does_not_change_the_run(run):
 
 def test_accumulation_equals_one_large_batch(run):
     # Every text has the same number of tokens, so the mean of means is the mean.
-    common = "--max_seq_len 2 --max_steps 1 --random_text_share 0 --meaning_share 0 --blank_share 0 --seed 3"
+    common = ("--max_seq_len 2 --max_steps 1 --random_text_share 0 --unusual_text_share 0 --meaning_share 0 "
+              "--blank_share 0 --seed 3")
     run(f"{common} --batch_size 48", "large")
     run(f"{common} --batch_size 16 --accumulation_steps 3", "small")
     large, small = ([row for row in rows(name) if "loss" in row][0] for name in ("large", "small"))
@@ -248,10 +249,11 @@ def test_numbers_of_tiles_are_drawn_alike_again():
     assert not torch.equal(drawn, step.draw_tiles(model, 400, 0, 6, 1))
 
 
-def test_meaning_learns_at_a_rate_of_its_own(run):
+def test_a_step_is_taken_at_the_rates_of_the_parts(run):
     run("--max_steps 1 --lr 1e-3 --warmup_steps 0")
     groups = load("run/last.pt")["training"]["optimizer"]["param_groups"]
-    assert sorted({(group["factor"], round(group["lr"], 9)) for group in groups}) == [(0.05, 5e-5), (1.0, 1e-3)]
+    rates = {(group["factor"], round(group["lr"], 9)) for group in groups}
+    assert rates == {(0.05, 5e-5), (1.0, 1e-3), (3.0, 3e-3), (10.0, 1e-2)}
 
 
 def test_a_teacher_starts_the_meaning(run, tmp_path, capsys):
@@ -550,15 +552,19 @@ def test_weight_decay_only_on_linear_layers(run):
     assert not any("embedding" in name for name in decayed)
 
 
-def test_the_meaning_has_a_learning_rate_of_its_own(run):
+def test_parts_have_learning_rates_of_their_own(run):
     args = build_parser().parse_args([])
     run("--max_steps 1")
     model = WheelerTextAutoencoder.load_from_checkpoint("run/last.pt")
     factors = {id(p): group["factor"] for group in step.make_optimizer(model, args).param_groups
                for p in group["params"]}
-    slow = {f"meaning.{name}" for name in step.VECTORS}
-    assert len(slow) == 4 and all(factors[id(p)] == (step.VECTORS_RATE if name in slow else 1)
-               for name, p in model.named_parameters())
+    names = {name: factors[id(p)] for name, p in model.named_parameters()}
+    count = {factor: sum(value == factor for value in names.values()) for factor in (0.05, 1, 3, 10)}
+    assert count[0.05] == 4 and count[3] == 2 and count[10] == 4 and sum(count.values()) == len(names)
+    for name, factor in {"meaning.table.weight": 0.05, "decoder.language_head.weight": 3, "encoder.embedding.weight": 1,
+                         "decoder.layers.0.mlp.up.weight": 10, "decoder.layers.0.cross.value.weight": 1,
+                         "encoder.layers.0.mlp.up.weight": 1}.items():
+        assert names[name] == factor, name
     groups = load("run/last.pt")["training"]["optimizer"]["param_groups"]
     assert all(group["lr"] == pytest.approx(group["factor"] * 3e-4 / 100) for group in groups)  # one step of warm-up
 

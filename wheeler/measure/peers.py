@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from models import WheelerTextAutoencoder
 from wheeler.figures import new_figure, save_figure
 from wheeler.model.config import WheelerConfig
+from wheeler.training.bigrams import start_language
 from wheeler.training.data import EpochBatches, TokenDataset
 from wheeler.training.scores import reconstruct, score
 from wheeler.training.step import get_lr, make_optimizer
@@ -223,17 +224,20 @@ def race(name: str, config: WheelerConfig, data: TokenDataset, unseen: TokenData
 
     The clock counts the making of the weights and the training steps, not the evaluations. task "copy": the texts come
     back from their latents; "language": without latents (bits a token as a language model). Rate: linear warm-up, then
-    constant, since a limit in seconds does not know its last step. blank_share as in train.py.
+    a cosine to a tenth over the seconds, as train.py has it over the steps. blank_share as in train.py.
 
-    Returns {"name", "lr", "parameters", "steps", "curve": [{"seconds", "step", "exact_match", ...}]}; `keep` is given
-    the same after every reading, so that a run that is stopped is not lost. Exact match is free-running greedy; where
-    teacher forcing says that no text can come back, that 0 is taken without decoding.
+    Returns {"name", "task", "lr", "seed", "limit", "parameters", "n", "steps", "curve": [{"seconds", "step",
+    "exact_match", ...}]}; `keep` is given the same after every reading, so that a run that is stopped is not lost.
+    Exact match is free-running greedy; where teacher forcing says that no text can come back, that 0 is taken without
+    decoding.
     """
-    recipe = SimpleNamespace(lr=lr, warmup_steps=warmup_steps, weight_decay=0.01)
+    recipe = SimpleNamespace(lr=lr, warmup_steps=0, weight_decay=0.01)        # of get_lr: its steps are seconds here
     make_optimizer(build(name, config), recipe)                               # imports, which the clock leaves out
     torch.manual_seed(seed)
     clock = now(device)
     model = build(name, config).to(device).train()
+    if name == "ours":
+        start_language(model, data)
     optimizer, spent = make_optimizer(model, recipe), now(device) - clock
     blank_rows = batch_size if task == "language" else int(blank_share * batch_size)
 
@@ -262,15 +266,15 @@ def race(name: str, config: WheelerConfig, data: TokenDataset, unseen: TokenData
                 yield stream[i]
             epoch += 1
 
-    run = {"name": name, "task": task, "lr": lr, "parameters": sum(p.numel() for p in model.parameters()),
-           "n": len(indices), "curve": []}
+    run = {"name": name, "task": task, "lr": lr, "seed": seed, "limit": seconds,
+           "parameters": sum(p.numel() for p in model.parameters()), "n": len(indices), "curve": []}
     step, stream = 0, batches()
     read()
     while spent < seconds:
         ids, mask = (x.to(device) for x in next(stream))
         clock = now(device)
         for group in optimizer.param_groups:
-            group["lr"] = group["factor"] * get_lr(step, recipe, 10**12)      # so far away that the cosine is flat
+            group["lr"] = group["factor"] * min(1, (step + 1) / max(1, warmup_steps)) * get_lr(spent, recipe, seconds)
         with autocast():
             logits, _ = model(ids, mask, blank_rows=blank_rows)
             target = ids.masked_fill(~mask, -100)
@@ -309,13 +313,41 @@ def stored_runs(path):
 
 
 def best_runs(runs, task):
-    """{name: its run with the best end}: most texts exact, then fewest bits a token."""
+    """{name: its run with the best end}: most texts exact, then fewest bits a token. Runs of one name differ in rate,
+    seed or limit."""
     best = {}
     for run in runs.values():
         end = lambda r: (-r["curve"][-1].get("exact_match", 0), r["curve"][-1]["bits_per_token"])
         if run["task"] == task and (run["name"] not in best or end(run) < end(best[run["name"]])):
             best[run["name"]] = run
     return best
+
+
+def language_rows(runs):
+    """What language-model runs reach, seed by seed, each competitor at the rate of its best run and at its longest
+    limit: [(name, lr, its runs, times)]. A time is (seconds until the run first has the fewest bits it gets to, seconds
+    until ours with the same seed has them, None where it never has)."""
+    of = [run for run in runs.values() if run["task"] == "language"]
+    longest = {run["name"]: max(r["limit"] for r in of if r["name"] == run["name"]) for run in of}
+    of = [run for run in of if run["limit"] == longest[run["name"]]]
+    best, rows = best_runs(dict(enumerate(of)), "language"), []
+    ours = {r["seed"]: r for r in of if r["name"] == "ours" and r["lr"] == best["ours"]["lr"]}
+    for name, top in best.items():
+        same = sorted((r for r in of if (r["name"], r["lr"]) == (name, top["lr"])), key=lambda r: r["seed"])
+        times = []
+        for run in same:
+            bits = min(row["bits_per_token"] for row in run["curve"])
+            found = run["seed"] in ours and first_reading(ours[run["seed"]]["curve"], "bits_per_token", bits)
+            times.append((first_reading(run["curve"], "bits_per_token", bits)["seconds"],
+                          found["seconds"] if found else None))
+        rows.append((name, top["lr"], same, times))
+    return rows
+
+
+def spread(values, form=".2f"):
+    """"mean (lowest - highest)" of some numbers, the mean alone where there is one."""
+    mean = f"{sum(values) / len(values):{form}}"
+    return mean if len(values) == 1 else f"{mean} ({min(values):{form}} - {max(values):{form}})"
 
 
 def quality_tables(runs):
@@ -352,17 +384,20 @@ def quality_tables(runs):
     if ours[0] and ours[0]["step"] == 0:
         shown.append("ours starts as a copy: it has nothing to learn here, and its seconds are those of making the "
                      "weights\n")
-    best = best_runs(runs, "language")
-    lines = [("as a language model, unseen texts", "best rate", "steps", "s", "bits a token at last",
-              "seconds of ours to the same bits", "time, ours = 1")]
-    for name, run in best.items():
-        bits = min(row["bits_per_token"] for row in run["curve"])
-        needed, mine = (r and first_reading(r["curve"], "bits_per_token", bits) for r in (run, best.get("ours")))
-        needed, mine = needed["seconds"], mine and mine["seconds"]
-        summary[f"language, {name}"] = {"bits": bits, "seconds": needed, "seconds_ours": mine,
-                                        "ratio": mine and needed / mine}
-        lines.append((LABELS[name], f"{run['lr']:g}", run["steps"], f"{needed:.0f}", f"{bits:.2f}",
-                      f"{mine:.0f}" if mine else "not reached", f"{needed / mine:.2g}" if mine else ""))
+    lines = [("as a language model, unseen texts", "best rate", "seeds", "steps", "s", "bits a token at last",
+              "of the tokens right", "seconds of ours to the same bits", "time, ours = 1")]
+    for name, lr, same, times in language_rows(runs):
+        bits = [min(row["bits_per_token"] for row in run["curve"]) for run in same]
+        right = [run["curve"][-1]["teacher_forced_token_accuracy"] for run in same]
+        mine, ratios = [own for _, own in times if own], [needed / own for needed, own in times if own]
+        whole = len(ratios) == len(times)                                     # else a mean would be of the good ones
+        summary[f"language, {name}"] = {"lr": lr, "bits": bits, "token_accuracy": right,
+                                        "seconds": [needed for needed, _ in times],
+                                        "seconds_ours": [own for _, own in times], "ratios": ratios if whole else None}
+        lines.append((LABELS[name], f"{lr:g}", len(same), spread([run["steps"] for run in same], ".0f"),
+                      spread([needed for needed, _ in times], ".0f"), spread(bits),
+                      spread([100 * share for share in right], ".1f") + "%",
+                      spread(mine, ".1f") if whole else "not reached", spread(ratios, ".1f") if whole else ""))
     if len(lines) > 1:
         shown.append(lines)
     return summary, shown

@@ -35,7 +35,7 @@ def quality(args):
         raise ValueError(f"--dataset {args.dataset} has no unseen text of --max_seq_len {config.max_seq_len} tokens")
     chosen = full[np.linspace(0, len(full) - 1, min(args.eval_samples, len(full))).astype(int)].tolist()
     settings = {"data": data.content, "unseen": unseen.content, "texts": len(chosen), "config": vars(config),
-                "batch_size": batch_size, "device": str(device), "dtype": str(dtype), "seed": args.seed}
+                "batch_size": batch_size, "device": str(device), "dtype": str(dtype)}
     stored = stored_runs(path)
     if stored and stored["settings"] != settings:
         different = [key for key in settings if stored["settings"].get(key) != settings[key]]
@@ -43,14 +43,15 @@ def quality(args):
     stored = stored or {"settings": settings, "runs": {}}
 
     def keep(run):
-        stored["runs"][f"{run['task']}: {run['name']}, lr {run['lr']:g}"] = run | {"machine": where}
+        key = f"{run['task']}: {run['name']}, lr {run['lr']:g}, seed {run['seed']}, {run['limit']:g} s"
+        stored["runs"][key] = run | {"machine": where}
         path.parent.mkdir(parents=True, exist_ok=True)
         path.with_suffix(".tmp").write_text(json.dumps(stored))
         os.replace(path.with_suffix(".tmp"), path)
 
     where = machine()
     for name in () if args.draw else args.competitors:
-        for lr in args.rates or ([3e-4] if name == "ours" and args.task == "copy" else [3e-4, 1e-3]):
+        for lr in args.rates or ([3e-4] if name == "ours" else [3e-4, 1e-3, 3e-3]):
             blank_share = 0.25 if name == "ours" else 0.0  # as train.py has it
             race(name, config, data, unseen, chosen, lr, args.limit, args.eval_every or args.limit / 8, batch_size,
                  args.warmup_steps, args.task, seed=args.seed, device=str(device), autocast=autocast, progress=say,

@@ -19,6 +19,8 @@ from wheeler.training.cost import memory_table, times_table
 from wheeler.training.scores import check_device
 from wheeler.training.step import autocast_of, precision_of
 
+COUNTED_ROWS = 32  # train.py's batch: positional codes are computed once a batch
+
 
 def config_of(args, **changes):
     """WheelerConfig of the size flags; a flag left out is the default model's value, or the section's (`changes`)."""
@@ -49,8 +51,9 @@ def training_step(model, ids, optimizer=None, autocast=nullcontext, scaler=None)
 def gflop_by_part(model):
     """GFLOP of one sample of max_seq_len tokens. Attention counts as plain matrix products (the counter does not know
     the fused CPU kernel). `total` is forward + backward; the parts are forward only."""
-    c, rows = model.config, 4  # a few rows, since positional codes are computed once a batch
-    ids, giga = random_ids(c, rows), rows * 1e9
+    model = copy.deepcopy(model).to("meta")
+    c, rows = model.config, COUNTED_ROWS
+    ids, giga = random_ids(c, rows).to("meta"), rows * 1e9
     with sdpa_kernel(SDPBackend.MATH):
         with FlopCounterMode(display=False) as counter:
             model(ids)
@@ -66,7 +69,8 @@ def gflop(model):
     """GFLOP of forward and backward for one sample of max_seq_len tokens, attention as plain matrix products: counted
     on tensors without data, where the model allows that."""
     device = getattr(model, "counting_device", "meta")
-    rows, model = 4, copy.deepcopy(model).to(device)  # a few, since positional codes are computed once a batch
+    rows = COUNTED_ROWS if device == "meta" else 4
+    model = copy.deepcopy(model).to(device)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         training_step(model, random_ids(model.config, rows).to(device))
     return counter.get_total_flops() / rows / 1e9

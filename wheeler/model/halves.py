@@ -47,7 +47,7 @@ class Encoder(nn.Module):
         x = torch.where(mask[..., None], x, self.blank.to(x.dtype))
         blank = self.blank.to(x.dtype).expand(len(x), self.max_seq_len - x.shape[1], -1)
         text = torch.cat([x, blank], dim=1)                                   # (B, L, D)
-        latents = self.patch_query.expand(len(x), -1, -1)                     # (B, N, D)
+        latents = self.patch_query[None]                                      # (1, N, D): no text is in it yet
         context = self.cross.context(text, self.text_code, self.patch_code)
         latents = latents + self.cross(self.norm_query(latents), context)
         latents = latents + self.mlp(self.norm_mlp(latents))

@@ -127,11 +127,12 @@ class CrossAttention(nn.Module):
         return keys, self.split(self.value(context)), self.query_code(query_code)
 
     def forward(self, x: Tensor, context: Context, t: int = 0) -> Tensor:
-        """x: (B, T, D), whose first row stands at position t; returns (B, T, D)."""
+        """x: (B, T, D), or (1, T, D) where it is the same for all B, whose first row stands at position t; returns
+        (B, T, D)."""
         keys, values, positions = context
-        q = self.split(self.query(x) + positions[t : t + x.shape[1]])         # (B, nh, T, hd)
-        y = F.scaled_dot_product_attention(q, keys, values)
-        return self.drop(self.out(y.transpose(1, 2).reshape(x.shape)))
+        q = self.split(self.query(x) + positions[t : t + x.shape[1]])         # (B or 1, nh, T, hd)
+        y = F.scaled_dot_product_attention(q.expand(len(keys), -1, -1, -1), keys, values)
+        return self.drop(self.out(y.transpose(1, 2).flatten(2)))
 
 
 class Layer(nn.Module):
