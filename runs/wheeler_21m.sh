@@ -22,7 +22,7 @@ SAMPLES=${SAMPLES:-100}                   # texts of each figure
 # shellcheck disable=SC2086
 python train.py --dataset "$DATA" --output_dir "$OUT" --epochs "$EPOCHS" --max_steps "$MAX_STEPS" $SIZE $FLAGS \
     ${TEACHER:+--teacher "$TEACHER"} --batch_size 64 --meaning_share 0.5 --blank_share 0.375 --random_text_share 0.5 \
-    --lr 1e-3 --warmup_steps 500 --weight_decay 0.05 --num_workers 2
+    --warmup_steps 500 --weight_decay 0.05 --num_workers 2
 
 python evaluate.py text --checkpoint "$OUT/best.pt" --dataset "$DATA" --num_samples "$SAMPLES" --output_dir "$OUT"
 python evaluate.py meaning --parts bits gist interpolation --checkpoint "$OUT/best.pt" --dataset "$DATA" \
