@@ -1,7 +1,7 @@
 """Train the Wheeler text autoencoder.
 
     python train.py --dataset sample --grid_size 32 --d_model 128 --max_seq_len 64 --max_steps 100  # a minute
-    python train.py                                           # TinyStories from the hub, the default 25M model
+    python train.py                                           # TinyStories from the hub, the default 24M model
     python train.py --batch_size 64 --grid_size 64 --d_model 256 --epochs 10 --fp16                    # on a GPU
     python train.py --resume                                  # go on where checkpoints/last.pt stopped, with its flags
     python train.py --resume runs/a/last.pt                   # the same for a run in another folder
