@@ -10,8 +10,8 @@
 
 Encoder: token embedding, text self-attention, then one query a grid patch (p x p cells) cross-attends to the text; a
 linear map unfolds every patch latent into its p x p x D cells. Decoder: the inverse linear map folds the cells back to
-latents; an autoregressive transformer with cross-attention to them gives the text. Working on patches, not cells, is what
-makes a 64 x 64 grid affordable: attention is over (H/p)(W/p) latents, not H*W cells.
+latents; an autoregressive transformer with cross-attention to them gives the text. Working on patches, not cells, is
+what makes a 64 x 64 grid affordable: attention is over (H/p)(W/p) latents, not H*W cells.
 
 Sources: cross-attention latents, Perceiver IO (arXiv:2107.14795); patch (un)embedding, ViT (arXiv:2010.11929); pre-norm
 decoder, GPT-2; rotary positions, RoFormer (arXiv:2104.09864). The aligned start is this project's own: see
