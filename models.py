@@ -26,6 +26,7 @@ import os
 import sys
 import warnings
 from dataclasses import asdict, fields
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -48,8 +49,8 @@ from wheeler.model.config import WheelerConfig
 from wheeler.model.decoding import choose_token, retell, text_bits
 from wheeler.model.halves import Decoder, Encoder, Patches
 from wheeler.model.inputs import check_ids, check_latent, padded, text_ids
-from wheeler.model.layers import column_major
 from wheeler.model.meaning import Meaning
+from wheeler.model.parallel import OpenRows, decode_at_once, decode_loop
 from wheeler.model.start import init_weights
 from wheeler.model.tokenizer import (
     first_line,
@@ -217,14 +218,16 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
     @torch.no_grad()
     def decode(self, grid: Tensor, start_token_id: int | None = None, end_token_id: int | None = None,
                max_length: int | None = None, temperature: float = 0.0, top_k: int = 0, top_p: float = 1.0,
-               generator: torch.Generator | None = None, use_cache: bool = True,
+               generator: torch.Generator | None = None, use_cache: bool = True, parallel: bool = True,
                return_ids: bool = False) -> str | list[str] | list[list[int]]:
         """Grid (B, H, W, D) or (H, W, D) -> text, free-running: a str for one grid, a list of B str for several.
 
         start_token_id, end_token_id: default bos and eos of the config. max_length: tokens at most, 1 .. max_seq_len
         (the default). temperature 0 is greedy; above it samples among the top_k likeliest (0: all) and the smallest set
         with probability top_p. Every row stops at its own end token. return_ids gives lists of token ids without it.
-        use_cache=False recomputes the whole prefix at every token: the same result, for tests and benchmarks.
+        parallel: greedy decoding guesses all tokens, checks them at once and loops over what is left
+        (wheeler/model/parallel.py); False: token by token. use_cache=False recomputes the whole prefix at every token.
+        The result is the same each time: both are for tests and benchmarks.
         """
         c = self.config
         grid = self._check_grid(grid)
@@ -244,24 +247,12 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
         # Shape and range were checked before any work is done: a long decode must not end in an error.
         latents = self.patches.from_grid(grid)                                # (B, N, D)
         tokens = torch.full((len(grid), max_length + 1), end, device=grid.device)
-        # Rows that are done go on with end tokens: one batch, one cache, until the last row is done.
         tokens[:, 0] = start
-        done = torch.zeros(len(grid), dtype=torch.bool, device=grid.device)
-        if use_cache:
-            # In rows, not as views of (B, N, D): one query reads them twice as fast, at every token.
-            context = [(k.contiguous(), v.contiguous(), code) for k, v, code in self.decoder.context(latents)]
-            caches = self.decoder.new_caches(len(grid), max_length)
-        with column_major(self.decoder, self.encoder.embedding):
-            for t in range(max_length):
-                if use_cache:
-                    hidden = self.decoder.step(tokens[:, t : t + 1], context, caches, t)
-                else:
-                    hidden = self.decoder(tokens[:, : t + 1], self.decoder.context(latents))[:, -1:]
-                token = choose_token(self.head(hidden, grid=True)[:, 0], temperature, top_k, top_p, generator)
-                tokens[:, t + 1] = torch.where(done, end, token)
-                done |= token == end
-                if done.all():
-                    break
+        left = OpenRows(self.decoder, self.decoder.context(latents), tokens)
+        if parallel and use_cache and temperature == 0:
+            left = decode_at_once(self, left, tokens, end)
+        choose = partial(choose_token, temperature=temperature, top_k=top_k, top_p=top_p, generator=generator)
+        decode_loop(self, left, tokens, end, choose, use_cache)
         # The first end token counts; what a finished row was filled with after it does not.
         ids = [row[: row.index(end)] if end in row else row for row in tokens[:, 1:].tolist()]
         if return_ids:

@@ -70,10 +70,10 @@ class Peer(nn.Module):
 
     @torch.no_grad()
     def decode(self, latents: tuple[Tensor, Tensor], return_ids: bool = True,
-               full_length: bool = False) -> list[list[int]]:
-        """Free-running and greedy: the token ids of every text, without the end token. full_length: go on behind end
-        tokens up to max_seq_len, for benchmarks."""
-        end, rows = self.config.eos_token_id, self.generate(*latents, full_length).tolist()
+               tokens: int | None = None) -> list[list[int]]:
+        """Free-running and greedy: the token ids of every text, without the end token. tokens: write so many, whether
+        they end or not, for benchmarks."""
+        end, rows = self.config.eos_token_id, self.generate(*latents, tokens).tolist()
         return [row[: row.index(end)] if end in row else row for row in rows]
 
 
@@ -119,13 +119,13 @@ class CellAutoencoder(Peer):
         causal = torch.full((x.shape[1],) * 2, -math.inf, device=x.device, dtype=x.dtype).triu(1)
         return self.head(self.decoder(x, cells, tgt_mask=causal, tgt_is_causal=True))
 
-    def generate(self, cells: Tensor, mask: Tensor, full_length: bool) -> Tensor:
+    def generate(self, cells: Tensor, mask: Tensor, length: int | None) -> Tensor:
         """Without a cache: torch.nn.TransformerDecoder has none."""
         c = self.config
         tokens = torch.full((len(cells), 1), c.bos_token_id, device=cells.device)
-        for _ in range(c.max_seq_len):
+        for _ in range(length or c.max_seq_len):
             tokens = torch.cat([tokens, self.predict(tokens, cells, mask)[:, -1:].argmax(-1)], 1)
-            if not full_length and (tokens == c.eos_token_id).any(1).all():
+            if length is None and (tokens == c.eos_token_id).any(1).all():
                 break
         return tokens[:, 1:]
 
@@ -169,12 +169,11 @@ class HuggingFaceAutoencoder(Peer):
         return self.model(encoder_outputs=(hidden,), attention_mask=mask.long(), decoder_input_ids=inputs,
                           use_cache=False).logits
 
-    def generate(self, hidden: Tensor, mask: Tensor, full_length: bool) -> Tensor:
+    def generate(self, hidden: Tensor, mask: Tensor, length: int | None) -> Tensor:
         from transformers.modeling_outputs import BaseModelOutput
 
-        length = self.config.max_seq_len
         out = self.model.generate(encoder_outputs=BaseModelOutput(last_hidden_state=hidden), attention_mask=mask.long(),
-                                  min_new_tokens=length if full_length else None, max_new_tokens=length,
+                                  min_new_tokens=length, max_new_tokens=length or self.config.max_seq_len,
                                   do_sample=False, num_beams=1)
         return out[:, 1:]                                                     # without the start token
 

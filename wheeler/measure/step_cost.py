@@ -5,6 +5,8 @@ import argparse
 import copy
 import math
 from contextlib import nullcontext
+from functools import partial
+from itertools import product
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +21,7 @@ from wheeler.training.cost import memory_table, times_table
 from wheeler.training.scores import check_device
 from wheeler.training.step import autocast_of, precision_of
 
+STORY = 165  # tokens of a TinyStories story, about the mean
 COUNTED_ROWS = 32  # train.py's batch: positional codes are computed once a batch
 
 
@@ -192,35 +195,37 @@ def encode(args):
     return out
 
 
+# How each competitor decodes: label, keyword arguments of its decode. torch.nn.TransformerDecoder has no cache.
+OUR_WAYS = {"": {}, ", token by token": {"parallel": False}, ", no cache": {"use_cache": False}}
+
+
 def decode(args):
-    """Latents to text, greedy: ours with the key/value cache and without (the same tokens both times), and the peers.
-    torch.nn.TransformerDecoder has no cache, so the straightforward peer is measured at batch 1 only."""
+    """Latents to text of the length of a story, greedy: ours all tokens at once, token by token with the key/value
+    cache and without it (the same tokens each time), and the peers. Without a cache at batch 1 only."""
     config, (device, _, autocast) = config_of(args), precision(args)
-    out, tokens = {}, config.max_seq_len
-    lines = [(f"{tokens} tokens", "batch", "cache", "first s", "s", "tokens/s", "time, ours = 1")]
+    out, tokens = {}, min(STORY, config.max_seq_len)
+    lines = [(f"{tokens} tokens", "batch", "first s", "s", "tokens/s", "time, ours = 1")]
     for name in _networks(args):
         network = _built(name, config, device)
-        for rows, cache in ((1, True), (1, False), (64, True)):
-            if (name == "cells" and cache) or (name in ("bart", "t5") and not cache):
+        ways = OUR_WAYS if name == "ours" else {"": {"tokens": tokens}}
+        for (way, options), rows in product(ways.items(), (1, 16, 64)):
+            if rows > 1 and (name == "cells" or way == ", no cache"):
                 continue
-            say(f"decode: {name}, batch {rows}, {'with' if cache else 'without'} cache")
-            ids = random_ids(config, rows).to(device)  # no end token: all positions are decoded
+            say(f"decode: {name}, batch {rows}{way}")
+            ids = random_ids(config, rows).to(device)[:, :tokens]
+            ids[:, -1] = config.eos_token_id
             with autocast():
                 latents = network.encode(ids)
-                if name == "ours":
-                    run = lambda: network.decode(latents, use_cache=cache, return_ids=True)
-                    if run() != ids.tolist():
-                        raise ValueError(f"--d_model {config.d_model}: a model of this size does not start as a copy, "
-                                         "so what it decodes cannot be checked")
-                else:
-                    run = lambda: network.decode(latents, full_length=True)
+                run = partial(network.decode, latents, return_ids=True, **options)
+                if name == "ours" and run() != ids[:, :-1].tolist():
+                    raise ValueError(f"--d_model {config.d_model}: a model of this size does not start as a copy, "
+                                     "so what it decodes cannot be checked")
                 first, seconds = timed(run, device, min(3, args.repeats))
             count = rows * tokens
-            out[f"{name}, batch {rows}{'' if cache else ', no cache'}"] = {
-                "s_first": first, "s": seconds, "tokens_per_s": count / seconds}
+            out[f"{name}, batch {rows}{way}"] = {"s_first": first, "s": seconds, "tokens_per_s": count / seconds}
             ours = out.get(f"ours, batch {rows}", {"s": math.nan})["s"]
-            lines.append((LABELS[name], rows, "yes" if cache else "no", f"{first:.2f}", f"{seconds:.2f}",
-                          f"{count / seconds:.0f}", ratio(seconds, ours)))
+            lines.append((LABELS[name] + way, rows, f"{first:.2f}", f"{seconds:.2f}", f"{count / seconds:.0f}",
+                          ratio(seconds, ours)))
     table(lines)
     return out
 

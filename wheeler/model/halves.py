@@ -107,6 +107,15 @@ class Decoder(nn.Module):
             x = run_layer(self, layer.decode, x, self.rope, read)
         return self.norm_out(x)                                               # (B, T, D)
 
+    def draft(self, context: list[Context], length: int) -> Tensor:
+        """forward for `length` positions as if nothing were known of the tokens before them: (B, length, D), what the
+        latents alone say. Self-attention, which has nothing to look at, is left out."""
+        x = self.target_code.new_zeros(1, length, self.target_code.shape[1])
+        for layer, read in zip(self.layers, context, strict=True):
+            x = x + layer.cross(layer.norm_cross(x), read)                    # (B, length, D)
+            x = x + layer.mlp(layer.norm_mlp(x))
+        return self.norm_out(x)
+
     def new_caches(self, rows: int, length: int) -> list[Tensor]:
         """Room for the keys and values of `length` positions, (2, rows, nh, length, hd) a layer."""
         nh, hd = self.layers[0].self_attention.num_heads, self.rope.shape[-1]
@@ -114,7 +123,8 @@ class Decoder(nn.Module):
 
     def step(self, inputs: Tensor, context: list[Context] | None, caches: list[Tensor], t: int,
              told: Tensor | None = None) -> Tensor:
-        """forward for position t alone. inputs: (B, 1); told: (B, 1, D); returns (B, 1, D)."""
+        """forward for the positions from t on, with what `caches` hold of those before. inputs: (B, T); told:
+        (B, T, D); returns (B, T, D)."""
         x = self.embedding(inputs)
         x = x if told is None else x + told
         for layer, read, cache in zip(self.layers, context or [None] * len(self.layers), caches, strict=True):

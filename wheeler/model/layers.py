@@ -91,10 +91,13 @@ class SelfAttention(nn.Module):
         return self.drop(self.out(y.transpose(1, 2).reshape(x.shape)))
 
     def step(self, x: Tensor, rope: Tensor, cache: Tensor, t: int) -> Tensor:
-        """One token at position t. x: (B, 1, D); cache: (2, B, nh, L, hd) keys and values, filled up to t."""
-        q, cache[0, :, :, t : t + 1], cache[1, :, :, t : t + 1] = self.heads(x, rope[:, t : t + 1])
-        # No is_causal: with one query it would mean "see key 0 only".
-        y = F.scaled_dot_product_attention(q, cache[0, :, :, : t + 1], cache[1, :, :, : t + 1])
+        """Tokens from position t on. x: (B, T, D); cache: (2, B, nh, L, hd) keys and values, filled up to t."""
+        end = t + x.shape[1]
+        q, cache[0, :, :, t:end], cache[1, :, :, t:end] = self.heads(x, rope[:, t:end])
+        # One query sees all keys. Several see those up to their own; is_causal would count both from 0.
+        mask = None if x.shape[1] == 1 or t == 0 else q.new_ones(x.shape[1], end, dtype=torch.bool).tril(t)
+        y = F.scaled_dot_product_attention(q, cache[0, :, :, :end], cache[1, :, :, :end], attn_mask=mask,
+                                           is_causal=t == 0 and x.shape[1] > 1)
         return self.out(y.transpose(1, 2).reshape(x.shape))
 
 
@@ -152,8 +155,8 @@ class Layer(nn.Module):
         return x + self.mlp(self.norm_mlp(x))
 
     def decode(self, x: Tensor, rope: Tensor, context: Context, cache: Tensor | None = None, t: int = 0) -> Tensor:
-        """Causal, with cross-attention to the context. x: (B, T, D), or, with a cache (2, B, nh, L, hd), the one token
-        at position t. Without a context (None) nothing is read: a language model."""
+        """Causal, with cross-attention to the context. x: (B, T, D), or, with a cache (2, B, nh, L, hd), the tokens
+        from position t on. Without a context (None) nothing is read: a language model."""
         x = x + (self.self_attention(self.norm_self(x), rope, causal=True) if cache is None else
                  self.self_attention.step(self.norm_self(x), rope, cache, t))
         if context is not None:
