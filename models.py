@@ -28,6 +28,7 @@ import warnings
 from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -36,7 +37,6 @@ from huggingface_hub import PyTorchModelHubMixin, load_torch_model, save_torch_s
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from wheeler.frame.code import FrameCode, Reading, cost_of, frame_bits
 from wheeler.model.checkpoint import (
     CHECKPOINT_FORMAT,
     OldFormat,
@@ -59,6 +59,9 @@ from wheeler.model.tokenizer import (
     tokenizer_to_dict,
     vocabulary_size,
 )
+
+if TYPE_CHECKING:
+    from wheeler.frame.code import Reading
 
 # Files above some tens of megabytes are refused or hidden by code hosts, and git keeps every version of them.
 SHARD_SIZE = "15MB"                                                          # of weights: code hosts like small files
@@ -277,6 +280,8 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
 
     def _write_frames(self, rows: list[list[int]], redundant: bool = False, strict: bool = False) -> Tensor:
         """Token ids, each text closed by the end token -> frames (B, H, W)."""
+        from wheeler.frame.code import FrameCode, cost_of, frame_bits  # numba takes long, and `import models` need not
+
         code = FrameCode(self)
         # The writer decides how many rows of tiles are words; here is only said what did not fit.
         written = code.write(rows, redundant)
@@ -291,13 +296,15 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
                 warnings.warn(f"{message}: the frame holds its gist, not its words", stacklevel=3)
         return torch.from_numpy(np.stack([one.frame for one in written]))
 
-    def read_frame(self, frames: Tensor) -> list[Reading]:
+    def read_frame(self, frames: Tensor) -> "list[Reading]":
         """Frames (B, H, W) or (H, W) -> a list of readings, each with `text`, `exact` (True only where the checksum
         agrees: then the text is what was written, word for word; else it is a gist), `meaning_tiles`, `bits` of the
         words and `foreign` (other weights wrote the frame; nothing can be read). Only signs are read, 0 is unknown.
 
         Raises ValueError for frames of another size, with NaN, or of a single sign.
         """
+        from wheeler.frame.code import FrameCode
+
         # The reader runs in float64 on the CPU, where two machines agree on every bit (wheeler/frame/code.py).
         frames = torch.as_tensor(frames).detach().cpu()
         frames = (frames[None] if frames.dim() == 2 else frames).float()
@@ -317,7 +324,7 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
         texts = [reading.text for reading in self._readings(frame)]
         return texts[0] if len(texts) == 1 else texts
 
-    def _readings(self, frame: Tensor) -> list[Reading]:
+    def _readings(self, frame: Tensor) -> "list[Reading]":
         """`read_frame`; warns of gists, ValueError where other weights wrote a frame."""
         readings = self.read_frame(frame)
         # Other weights give other probabilities: the bits would be read as another text, so nothing is read at all.

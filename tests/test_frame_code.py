@@ -3,6 +3,7 @@
 import copy
 import math
 import random
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 
 from models import WheelerTextAutoencoder
 from wheeler.dynamics.tiles import fence_line, join_tiles, split_tiles, tile_codebook, tile_numbers, tile_words
-from wheeler.frame.arithmetic import Interval, cumulative
+from wheeler.frame.arithmetic import Readers, agreement, charges_of, encode
 from wheeler.frame.cells import (
     fill_regions,
     meaning_count,
@@ -156,17 +157,54 @@ def test_bad_numbers():
 
 
 def test_intervals_narrow_without_gaps():
-    whole = Interval(40)
-    parts = []
-    for start, end in ((0, 3), (3, 4), (4, 11)):
-        part = Interval(40)
-        part.narrow(5, 9, 13)
-        low, size = part.low, part.size
-        part.narrow(start, end, 11)
-        parts.append(part)
-    assert parts[0].low == low and parts[2].low + parts[2].size == low + size
-    assert all(a.low + a.size == b.low for a, b in zip(parts, parts[1:], strict=False))
-    assert whole.spent() == 0 and math.isclose(parts[0].spent(), math.log2(13 / 4) + math.log2(11 / 3), rel_tol=1e-6)
+    """Parts of an interval lie side by side, in the sizes of their shares, whatever was narrowed before."""
+    rng = np.random.default_rng(0)
+    for total in (11, 2**16, 2**24, 2**38 + 7):
+        before = [(5, 9, 13), (2**37, 2**37 + 1, 2**38)][: rng.integers(3)]
+        cuts = np.unique(rng.integers(1, total, 5))
+        edges = [0, *cuts.tolist(), total]
+        whole = encode(np.array(before, dtype=np.int64).reshape(-1, 3), 512)
+        parts = [encode(np.array([*before, (start, end, total)]), 512)
+                 for start, end in zip(edges, edges[1:], strict=False)]
+        assert parts[0].low == whole.low and parts[-1].low + parts[-1].size == whole.low + whole.size
+        assert all(a.low + a.size == b.low for a, b in zip(parts, parts[1:], strict=False))
+        for part, start, end in zip(parts, edges, edges[1:], strict=False):
+            assert part.spent() - whole.spent() == pytest.approx(math.log2(total / (end - start)), abs=0.002)
+
+
+def test_an_interval_of_many_choices_is_that_of_exact_fractions():
+    """Carries through long runs of digits included: the last of many shares adds to a low end near the next digit."""
+    rng = np.random.default_rng(1)
+    for _ in range(200):
+        totals = rng.integers(2, 2**26, 60)
+        starts = np.where(rng.random(60) < 0.4, totals - 1, rng.integers(0, totals))   # the last share: all ones
+        charges = np.stack([starts, np.minimum(totals, starts + 1 + rng.integers(0, totals)), totals], 1)
+        interval, low, size = encode(charges, 2304), Fraction(0), Fraction(1)
+        for start, end, total in charges.tolist():
+            low, size = low + size * Fraction(start, total), size * Fraction(end - start, total)
+        cost = -math.log2(size)
+        # The last share has what rounding leaves over, which makes a tiny one cheaper, and no other dearer.
+        assert interval.size and interval.spent() < cost + 0.01
+        assert abs(interval.low - low * 2**2304) < 2 ** (2304 - 20)
+        assert agreement(interval.low, charges, 2304) == agreement(interval.low + interval.size - 1, charges,
+                                                                   2304) == len(charges)
+        assert agreement(interval.low + interval.size, charges, 2304) < len(charges) or cost < 1
+    assert encode(np.array([[1, 2, 2**30]] * 40), 512).size == 0             # more than can be held
+
+
+def test_numbers_are_read_as_the_tokens_that_were_written():
+    rng = np.random.default_rng(2)
+    logits, ids = rng.normal(size=(6, 70, 300)) * 4, rng.integers(0, 300, (6, 70))
+    written = [encode(charges_of(*row), 2304) for row in zip(logits, ids, strict=True)]
+    numbers = [interval.low + interval.size // 3 for interval in written]
+    readers = Readers(numbers, 2304)
+    for t in range(70):
+        rows = [5, 0, 3] if t % 2 else [1, 2, 4]
+        for at in (rows, [row for row in range(6) if row not in rows]):
+            assert readers.next(at, logits[at, t]) == ids[at, t].tolist()
+    assert [readers.spent(row) for row in range(6)] == pytest.approx([i.spent() for i in written], abs=1e-9)
+    short = Readers([0], 64)                                                  # a number of four tokens' bits
+    assert -1 in [short.next([0], logits[:1, t])[0] for t in range(70)]
 
 
 # ---- texts ----
@@ -174,12 +212,13 @@ def test_intervals_narrow_without_gaps():
 
 def test_frequencies_follow_the_probabilities():
     logits = np.random.default_rng(0).normal(size=(3, 50)) * 3
-    ends = cumulative(logits)
-    assert ends.shape == (3, 51) and ends.dtype == np.int64 and (np.diff(ends) >= 1).all()
+    every = np.stack([charges_of(logits, np.full(3, token)) for token in range(50)], 1)        # (3, 50, 3)
+    assert every.dtype == np.int64 and (every[..., 0] == np.pad(every[:, :-1, 1], ((0, 0), (1, 0)))).all()
+    assert (every[..., 1] > every[..., 0]).all() and (every[:, -1:, 1] == every[..., 2]).all()
     wanted = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
-    assert np.allclose(np.diff(ends) / ends[:, -1:], wanted, rtol=0.02, atol=1e-6)
-    far = cumulative(np.array([0.0, -1000.0, -5.0]))
-    assert far[2] - far[1] == 1                                               # nothing is impossible
+    assert np.allclose((every[..., 1] - every[..., 0]) / every[..., 2], wanted, rtol=0.02, atol=1e-6)
+    far, = charges_of(np.array([[0.0, -1000.0, -5.0]]), np.array([1]))
+    assert far[1] - far[0] == 1                                               # nothing is impossible
 
 
 @pytest.mark.parametrize("tiles", [0, 7, 15])
@@ -192,7 +231,7 @@ def test_cost_is_the_loss_of_the_decoder_that_reads_the_tiles(model, tiles):
     code = FrameCode(model)
     charges, = code.charges([ids], list(code.meaning_tiles([ids])[:, :tiles]))
     assert cost_of(charges) == pytest.approx(bits.item() + 16, abs=0.5)
-    assert code.nested(ids, charges)[-1].spent() == pytest.approx(cost_of(charges), abs=1e-6)
+    assert code.interval(ids, charges).spent() == pytest.approx(cost_of(charges), abs=1e-3)
 
 
 def test_texts_come_back_from_their_frames(model):
@@ -204,7 +243,7 @@ def test_texts_come_back_from_their_frames(model):
     readings = code.read(frames)
     assert [(r.ids, r.exact, r.foreign) for r in readings] == [(ids, True, False) for ids in texts]
     assert [r.meaning_tiles for r in readings] == [meaning_count(32, 32, one.rows) for one in written]
-    assert [r.bits for r in readings] == pytest.approx([one.cost for one in written], abs=1e-6)
+    assert [r.bits for r in readings] == pytest.approx([one.cost for one in written], abs=1e-4)
     assert code.read(frames[1:2]) == readings[1:2]                            # the batch makes no difference
     assert np.array_equal(frames_of(FrameCode(model).write(texts)), frames)
     for one in written:                                                       # the fewest rows that do

@@ -168,7 +168,7 @@ def test_token_by_token_is_the_same_as_at_once(model):
             tokens = torch.full((3, 1), BOS)
             for t in range(20):
                 if t == 10:                                                   # rows may leave on the way
-                    teller.keep([0, 2])
+                    teller.keep([0, 2], t)
                     tokens = tokens[[0, 2]]
                 rows.append(teller.step(tokens, t))
                 tokens = ids[:, t : t + 1] if t < 9 else ids[[0, 2], t : t + 1] if t > 9 else ids[:, t : t + 1]

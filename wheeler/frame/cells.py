@@ -14,17 +14,28 @@ from functools import lru_cache
 
 import numpy as np
 
+from wheeler.dynamics.kernels import jit
 from wheeler.dynamics.tiles import TILE, fence_line
-from wheeler.frame.arithmetic import RESOLUTION_BITS, Interval
+from wheeler.frame.arithmetic import (
+    DIGIT,
+    RESOLUTION_BITS,
+    Interval,
+    digits_of,
+    interval_of,
+    looked_up,
+    narrow,
+    new_coder,
+)
 
 OCCUPIED, DOMINATED, NEEDY = 0, 1, 2                                         # status of a cell when its row is done
-WEIGHTS = {OCCUPIED: 0.85, DOMINATED: 1.0, NEEDY: 0.45}                       # found by search; a flat optimum
+W_OCCUPIED, W_DOMINATED, W_NEEDY = 0.85, 1.0, 0.45                            # their weights: by search, a flat optimum
+ONE = 1 << RESOLUTION_BITS                                                    # of the probabilities of cells
 
 
 @lru_cache(maxsize=16)
-def _fence(height: int, width: int) -> tuple[list[list[bool]], list[list[bool]], np.ndarray]:
-    """(barred, may_need, occupied): cells that a -1 of the fence touches, and cells that may stay needy, as lists of
-    rows; the fence's own -1 cells (H, W)."""
+def _fence(height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(barred, may_need, occupied), (H, W) bool each: cells that a -1 of the fence touches, cells that may stay needy,
+    and the fence's own -1 cells."""
     occupied = np.zeros((height, width), dtype=bool)
     # Fences stand where a band begins, so bands do not touch each other and can be written one by one.
     occupied[0], occupied[:, 0] = fence_line(width), fence_line(height)
@@ -32,69 +43,89 @@ def _fence(height: int, width: int) -> tuple[list[list[bool]], list[list[bool]],
     barred = sum(np.roll(occupied, shift, axis) for shift in (1, -1) for axis in (0, 1)) > 0
     # A needy cell waits for a -1 below it; under the last row and above a barred cell none can come.
     may_need = (np.arange(height)[:, None] < height - 1) & ~np.roll(barred, -1, axis=0)
-    return barred.tolist(), may_need.tolist(), occupied
+    return barred, may_need, occupied
 
 
-def _completions(above: list[int], barred: list[bool], may_need: list[bool]) -> list[tuple]:
-    """completions[j][s]: summed weight of all ways to go on after cell j in state s, to the end of the row.
+@jit
+def _completions(above, barred, may_need, sums):
+    """sums[j, s]: summed weight of all ways to go on after cell j in state s, to the end of the row.
 
     States: 0 occupied, 1 dominated, 2 open, 3 open with a needy cell on the left (so it must not become needy)."""
-    w_occupied, w_dominated, w_needy = WEIGHTS[OCCUPIED], WEIGHTS[DOMINATED], WEIGHTS[NEEDY]
     last = len(above) - 1
     # From the right: the last cell of a row may be open only if it is allowed to need.
-    sums = [()] * last + [(1.0, 1.0, w_needy if may_need[last] else 0.0, 0.0)]
+    sums[last, 0], sums[last, 1], sums[last, 2], sums[last, 3] = 1.0, 1.0, W_NEEDY if may_need[last] else 0.0, 0.0
     for j in range(last - 1, -1, -1):
         # The next cell may be occupied unless the fence or the row above forbids it.
         after, up = sums[j + 1], above[j + 1]
-        occupy = 0.0 if barred[j + 1] or up == OCCUPIED else w_occupied * after[0]
+        occupy = 0.0 if barred[j + 1] or up == OCCUPIED else W_OCCUPIED * after[0]
         # A needy cell above has to be dominated now: this cell must be -1, it cannot be left.
         if up == NEEDY:
             leave_closed = leave_open = leave_after_needy = 0.0
         else:
-            leave_closed = w_dominated * after[1]
+            leave_closed = W_DOMINATED * after[1]
             covered = barred[j + 1] or up == OCCUPIED
             leave_open = leave_closed if covered else after[2]
-            leave_after_needy = (leave_closed if covered else after[3]) * (w_needy if may_need[j] else 0.0)
+            leave_after_needy = (leave_closed if covered else after[3]) * (W_NEEDY if may_need[j] else 0.0)
         # In the order of the states; state 0 is occupied, so the next cell is dominated at once.
-        sums[j] = (leave_closed, occupy + leave_open, occupy * w_dominated + leave_after_needy, occupy * w_dominated)
-    return sums
+        sums[j, 0], sums[j, 1] = leave_closed, occupy + leave_open
+        sums[j, 2], sums[j, 3] = occupy * W_DOMINATED + leave_after_needy, occupy * W_DOMINATED
 
 
-def _walk(height: int, width: int, choose) -> np.ndarray:
-    """The frame that the choices lead to. choose(i, j, q) -> True for -1; q / 2^24 is its probability, 0 and 2^24 mean
-    that there is no choice."""
-    barred, may_need, occupied = _fence(height, width)
-    frame = np.where(occupied, -1, 1).astype(np.float32)
-    above, one = [DOMINATED] * width, 1 << RESOLUTION_BITS
+@jit
+def _probability(after, up, state, barred, left_may_need):
+    """Of a -1 in 2^24ths, given the sums after the cell and what stands above it and on its left; 0 and 2^24: there is
+    no choice."""
+    covered = barred or up == OCCUPIED
+    # The weight of a choice is what it scores itself times all ways to complete the row after it.
+    occupy = 0.0 if covered or state == 0 else W_OCCUPIED * after[0] * (W_DOMINATED if state >= 2 else 1.0)
+    if up == NEEDY or state == 3 or (state == 2 and not left_may_need):
+        leave = 0.0
+    else:
+        leave = W_NEEDY if state == 2 else 1.0
+        leave *= W_DOMINATED * after[1] if covered or state == 0 else after[3 if state == 2 else 2]
+    # Never quite 0 or 1 where there is a choice: else a rounding could make a cell impossible that was written.
+    if leave == 0:
+        return ONE
+    return 0 if occupy == 0 else min(max(int(occupy / (occupy + leave) * ONE), 1), ONE - 1)
+
+
+@jit
+def _walk(cells, barred, may_need, reads, coder, digits, low_coder, low):
+    """Visit the cells (H, W) bool, True for -1, of a band in raster order. Unless it `reads` them they are set as the
+    number says that coder and digits hold. What was chosen narrows low_coder, low. Returns how many cells no walk can
+    have; in their place, the walk's own are set."""
+    height, width = cells.shape
+    above, row = np.full(width, DOMINATED), np.full(width, DOMINATED)
+    sums, wrong = np.empty((width, 4)), 0
     for i in range(1, height):
         # All that a row needs to know of its past is in `above`: one status a cell, whatever the frame's height.
-        sums = _completions(above, barred[i], may_need[i])
-        row, state = [DOMINATED] * width, 1                                   # the fence's cell needs nothing
+        _completions(above, barred[i], may_need[i], sums)
+        row[:] = DOMINATED
+        state = 1                                                             # the fence's cell needs nothing
         for j in range(1, width):
-            after, up = sums[j], above[j]
-            covered = barred[i][j] or up == OCCUPIED
-            # The weight of a choice is what it scores itself times all ways to complete the row after it.
-            occupy = 0.0 if covered or state == 0 else (
-                WEIGHTS[OCCUPIED] * after[0] * (WEIGHTS[DOMINATED] if state >= 2 else 1.0))
-            if up == NEEDY or state == 3 or (state == 2 and not may_need[i][j - 1]):
-                leave = 0.0
+            q = _probability(sums[j], above[j], state, barred[i, j], may_need[i, j - 1])
+            if q == 0 or q == ONE:
+                occupy = q == ONE
+                wrong += reads and cells[i, j] != occupy
             else:
-                leave = WEIGHTS[NEEDY] if state == 2 else 1.0
-                leave *= (WEIGHTS[DOMINATED] * after[1] if covered or state == 0 else after[3 if state == 2 else 2])
-            # Never quite 0 or 1 where there is a choice: else a rounding could make a cell impossible that was written.
-            q = one if leave == 0 else 0 if occupy == 0 else min(max(int(occupy / (occupy + leave) * one), 1), one - 1)
-            if choose(i, j, q):
-                frame[i, j], row[j] = -1, OCCUPIED
-                state = 0
+                occupy = cells[i, j] if reads else looked_up(coder, ONE) < q
+                start, end = (0, q) if occupy else (q, ONE)
+                narrow(low_coder, low, start, end, ONE, False)
+                if not reads:
+                    narrow(coder, digits, start, end, ONE, True)
+            cells[i, j] = occupy
+            if occupy:
+                row[j], state = OCCUPIED, 0
             else:
                 if state >= 2:
                     row[j - 1] = NEEDY
+                covered = barred[i, j] or above[j] == OCCUPIED
                 state = 1 if covered or state == 0 else 3 if state == 2 else 2
         if state >= 2:
             row[width - 1] = NEEDY
         # Statuses, not cells, go down to the next row.
-        above = row
-    return frame
+        above[:] = row
+    return wrong
 
 
 def check_sides(height: int, width: int) -> None:
@@ -126,19 +157,18 @@ def meaning_count(height: int, width: int, rows: int) -> int:
 def fill_regions(frame: np.ndarray, regions: list[Region], number: int) -> Interval:
     """Write a number of `number_bits` bits into regions of a frame (H, W), in place. Returns the interval of all
     numbers that would have filled them so: what they have in common can be read back."""
-    interval = Interval(number_bits(*frame.shape))
-    if not 0 <= number < interval.size:
-        raise ValueError(f"the number must be in [0, 2^{interval.bits})")
-
-    def choose(i: int, j: int, q: int) -> bool:
-        # Decoding with cells as symbols: the number says which cell comes next, as if it had been written by them.
-        occupy = number - interval.low < interval.size * q >> RESOLUTION_BITS
-        interval.narrow(0 if occupy else q, q if occupy else 1 << RESOLUTION_BITS, 1 << RESOLUTION_BITS)
-        return occupy
-
+    bits = number_bits(*frame.shape)
+    if not 0 <= number < 1 << bits:
+        raise ValueError(f"the number must be in [0, 2^{bits})")
+    # Decoding with cells as symbols: the number says which cell comes next, as if it had been written by them.
+    digits, low = digits_of(number, bits), np.zeros(bits // DIGIT, np.uint64)
+    coder, low_coder = new_coder(digits), new_coder(low)
     for top, left, height, width in regions:
-        frame[top : top + height, left : left + width] = _walk(height, width, choose)
-    return interval
+        barred, may_need, occupied = _fence(height, width)
+        cells = occupied.copy()
+        _walk(cells, barred, may_need, False, coder, digits, low_coder, low)
+        frame[top : top + height, left : left + width] = np.where(cells, -1, 1)
+    return interval_of(low_coder, low)
 
 
 def read_regions(frame: np.ndarray, regions: list[Region]) -> tuple[int, Interval, int]:
@@ -148,22 +178,15 @@ def read_regions(frame: np.ndarray, regions: list[Region]) -> tuple[int, Interva
     as what they must be, and what was written before the first of them is still right.
     """
     # The same walk as in writing; where the frame has a cell that no walk allows, the walk's own cell is taken.
-    interval, wrong = Interval(number_bits(*frame.shape)), 0
+    low, wrong = np.zeros(number_bits(*frame.shape) // DIGIT, np.uint64), 0
+    coder = new_coder(low)
     for top, left, height, width in regions:
-        signs = np.asarray(frame)[top : top + height, left : left + width] < 0
-
-        def choose(i: int, j: int, q: int, signs=signs) -> bool:
-            occupy = bool(signs[i, j])
-            if q == 0 or q == 1 << RESOLUTION_BITS:
-                nonlocal wrong
-                wrong += occupy == (q == 0)
-                return q != 0
-            interval.narrow(0 if occupy else q, q if occupy else 1 << RESOLUTION_BITS, 1 << RESOLUTION_BITS)
-            return occupy
-
+        barred, may_need, occupied = _fence(height, width)
+        cells = np.asarray(frame)[top : top + height, left : left + width] < 0
         # The fence is known, so each of its cells that differs is damage too.
-        clean = _walk(height, width, choose)
-        wrong += int((signs[0] != (clean[0] < 0)).sum() + (signs[1:, 0] != (clean[1:, 0] < 0)).sum())
+        wrong += int((cells[0] != occupied[0]).sum() + (cells[1:, 0] != occupied[1:, 0]).sum())
+        wrong += _walk(cells, barred, may_need, True, coder, low, coder, low)
+    interval = interval_of(coder, low)
     return interval.low + interval.size // 2, interval, wrong
 
 

@@ -34,7 +34,7 @@ import torch
 from torch import nn
 
 from wheeler.dynamics.tiles import TILE, join_tiles, split_tiles, tile_codebook, tile_numbers, tile_words
-from wheeler.frame.arithmetic import Interval, cumulative, shortest_bytes
+from wheeler.frame.arithmetic import Interval, Readers, agreement, charges_of, encode, shortest_bytes
 from wheeler.frame.cells import (
     check_sides,
     fill_regions,
@@ -72,6 +72,8 @@ def _header_words() -> np.ndarray:
     return np.setdiff1d(np.arange(len(tile_words())), tile_codebook())
 
 
+# Added to the fingerprint of the weights, so that frames of another format are told as those of other weights are.
+FRAME_FORMAT = 1                                                              # 0: exact fractions instead of 64 bits
 # So many fingerprints as fit beside the number of rows into one tile: a reader with other weights notices.
 WEIGHTS_TOLD = 740                                                            # fingerprints: 12,591 words, 17 rows
 
@@ -110,9 +112,20 @@ class Reading:
     foreign: bool = False
 
 
-def cost_of(charges: np.ndarray) -> float:
+def _choices(ids: list[int], charges: np.ndarray) -> np.ndarray:
+    """`Written.charges` and the checksum, one more choice: of 65,536 that are equally likely."""
+    check = _checksum(ids)
+    return np.concatenate([charges, [[check, check + 1, CHECKSUM]]])
+
+
+def _bits(charges: np.ndarray) -> float:
     start, end, total = charges.T.astype(np.float64)
-    return float(np.log2(total / (end - start)).sum()) + math.log2(CHECKSUM)
+    return float(np.log2(total / (end - start)).sum())
+
+
+def cost_of(charges: np.ndarray) -> float:
+    """Bits of words with these `Written.charges`, and of their checksum."""
+    return _bits(charges) + math.log2(CHECKSUM)
 
 
 class FrameCode:
@@ -126,7 +139,7 @@ class FrameCode:
         self.model, self.config = model, model.config
         self.height, self.width = height or model.config.grid_size, width or model.config.grid_size
         check_sides(self.height, self.width)
-        self.fingerprint = int(model.fingerprint(), 16)
+        self.fingerprint = (int(model.fingerprint(), 16) + FRAME_FORMAT) % 2**64
         tokenizer, model.tokenizer = model.tokenizer, None                    # is not worth copying
         try:
             # float32 sums depend on the order of their terms, which differs between processors and batch sizes.
@@ -171,22 +184,12 @@ class FrameCode:
             logits = self.exact.told(ids, mask, *self.estimates([tiles[i] for i in rows]))
             for i, of_text in zip(rows, logits.cpu().numpy(), strict=True):
                 # Three numbers a token are all that coding needs; the V others are forgotten at once.
-                ends = cumulative(of_text[: len(texts[i])])                  # (T, V + 1)
-                token = np.array(texts[i])[:, None]
-                out[i] = np.concatenate([np.take_along_axis(ends, token, 1), np.take_along_axis(ends, token + 1, 1),
-                                         ends[:, -1:]], 1)
+                out[i] = charges_of(of_text, np.array(texts[i]))
         return out
 
-    def nested(self, ids: list[int], charges: np.ndarray) -> list[Interval]:
-        """The intervals of a text's beginnings: no token, the first, the first two, ..., all, all and the checksum.
-        `spent()` is their cost in bits."""
-        # All beginnings are kept: how far a damaged frame can still be read is a question that measures ask.
-        out = [Interval(number_bits(self.height, self.width))]
-        for start, end, total in charges.tolist():
-            out.append(out[-1].narrowed(start, end, total))
-        # The checksum is one more symbol, of 65,536 that are equally likely.
-        check = _checksum(ids)
-        return [*out, out[-1].narrowed(check, check + 1, CHECKSUM)]
+    def interval(self, ids: list[int], charges: np.ndarray) -> Interval:
+        """The numbers that say a text and its checksum."""
+        return encode(_choices(ids, charges), number_bits(self.height, self.width))
 
     def write(self, texts: list[list[int]], redundant: bool = False) -> list[Written]:
         """Token ids of texts, each closed by the end token -> their frames. A text whose words do not fit gets a frame
@@ -255,14 +258,14 @@ class FrameCode:
         frame, fits = join_tiles(cells, self.height, self.width), False
         # A salted number seldom fails to fit by a bit, or looks like a header: the next salt is as good.
         for attempt in range(8 if rows else 0):
-            interval = self.nested(ids, charges)[-1]
+            interval = self.interval(ids, charges)
             # Any number of the interval will do. One that looks random gives a frame that does too.
             random_bytes = hashlib.shake_256(repr((ids, attempt)).encode()).digest(interval.bits // 8)
             salt = int.from_bytes(random_bytes, "little")
             number = interval.low + (interval.size * salt >> interval.bits // 8 * 8)
             # The frame holds a little less than was asked: it fits if all that it says lies in the text's interval.
             held = fill_regions(frame, word_regions(self.height, self.width, rows), number)
-            fits = interval.low <= held.low and held.low + held.size <= interval.low + interval.size
+            fits = interval.size > 0 and interval.holds(held)
             if rows < self.height // TILE or self._header(tile_numbers(split_tiles(frame)[0])) is None:
                 break                                                         # words may not look like a header
         return Written(frame, fits, rows, tiles, charges, ids)
@@ -309,7 +312,7 @@ class FrameCode:
         symbols = similar.argmax(-1)                                          # (B, 7): a byte a tile
         for check, most in self._checks().items():
             for i, charges in enumerate(self.charges(texts, list(book[symbols[:, :most]]))):
-                words = shortest_bytes(self.nested(texts[i], charges)[-1])
+                words = shortest_bytes(self.interval(texts[i], charges))
                 payload = bytes(symbols[i, :most].tolist()) + words
                 # Meaning only where half of the tiles stay redundancy: who asks for redundancy wants the words.
                 if out[i] is not None or (most and 2 * (len(payload) + 2) > count - HEADERS):
@@ -395,54 +398,41 @@ class FrameCode:
         """For each candidate of `look` token ids, the end token last, whether the checksum agrees, and bits. A text
         that runs out of bits or positions is returned as far as it goes, with False."""
         length, eos, rows = self.config.max_seq_len, self.config.eos_token_id, range(len(candidates))
-        intervals = [Interval(number_bits(self.height, self.width)) for _ in rows]
+        bits = number_bits(self.height, self.width)
+        readers = Readers([number for number, _, _ in candidates], bits)
         ids: list[list[int]] = [[] for _ in rows]
         intact = [False] * len(candidates)
         teller = Teller(self.exact, *self.estimates([tiles for _, _, tiles in candidates]), length)
         going = list(rows)
         tokens = torch.full((len(going), 1), self.config.bos_token_id, device=self.device)
         for t in range(length):
-            ends, left = cumulative(teller.step(tokens, t).cpu().numpy()), []
-            for place, row in enumerate(going):
-                (number, size, _), interval = candidates[row], intervals[row]
-                token = self._next(number, interval, ends[place])
-                if token is None or interval.size < size:                     # the frame says no more than this
-                    continue
+            said, left = readers.next(going, teller.step(tokens, t).cpu().numpy()), []
+            for place, (row, token) in enumerate(zip(going, said, strict=True)):
+                if token < 0 or readers.spent(row) > Interval(bits, 0, candidates[row][1]).spent():
+                    continue                                                  # the frame says no more than this
                 ids[row].append(token)
                 if token != eos:
                     left.append(place)
                     continue
-                check = self._next(number, interval, np.arange(CHECKSUM + 1))
-                intact[row] = check == _checksum(ids[row])
+                intact[row] = readers.equal(row, CHECKSUM) == _checksum(ids[row])
             # Rows that are done leave the batch; wrong candidates end early, mostly within a few tokens.
             if not left:
                 break
             if len(left) < len(going):
-                teller.keep(left)
+                teller.keep(left, t + 1)
                 going = [going[place] for place in left]
             tokens = torch.tensor([[ids[row][-1]] for row in going], device=self.device)
-        return list(zip(ids, intact, [interval.spent() for interval in intervals], strict=True))
-
-    @staticmethod
-    def _next(number: int, interval: Interval, cumulative: np.ndarray) -> int | None:
-        """The symbol that `number` says next; narrows the interval."""
-        offset, total = number - interval.low, int(cumulative[-1])
-        if number not in interval:
-            return None
-        # The inverse of `narrow`, in whole numbers: the symbol whose part of the interval holds the number.
-        symbol = int(np.searchsorted(cumulative, ((offset + 1) * total - 1) // interval.size, side="right")) - 1
-        interval.narrow(int(cumulative[symbol]), int(cumulative[symbol + 1]), total)
-        return symbol
+        return list(zip(ids, intact, [readers.spent(row) for row in rows], strict=True))
 
     def recovers(self, written: Written, frame: np.ndarray) -> tuple[bool, float]:
         """Whether `read` would find the written text in a frame (H, W), and the bits of its longest beginning that is
         still there: the number that the frame holds lies in the text's interval. Faster, for it needs no decoder."""
         # Lets a measure look at thousands of damaged frames: reading each would take a second.
-        intervals, best = self.nested(written.ids, written.charges), (False, 0.0)
+        choices, best = _choices(written.ids, written.charges), (False, 0.0)
         for number, _, tiles in self.look(frame)[1]:
             if np.array_equal(tiles, written.tiles):
-                kept = max(i.spent() for i in intervals[:-1] if number in i)
-                best = max(best, (number in intervals[-1], kept))
+                right = agreement(number, choices, number_bits(self.height, self.width))
+                best = max(best, (right == len(choices), _bits(written.charges[:right])))
         return best
 
     # ---- the gist ----

@@ -215,7 +215,7 @@ def read_damaged(code: FrameCode, written: Sequence[Written], frames: np.ndarray
         lost = []
         for one, frame in part:
             foreign, candidates = code.look(frame)
-            last = code.nested(one.ids, one.charges)[-1]
+            last = code.interval(one.ids, one.charges)
             exact = one.fits and any(n in last and np.array_equal(tiles, one.tiles) for n, _, tiles in candidates)
             lost += [(len(out), frame)] if not exact and not foreign else []
             ids, text = (one.ids, code._text(one.ids)) if exact else ([], None)

@@ -59,10 +59,13 @@ class Teller:
         told = meaning.evidence(logits, hidden, self.told, self.said, self.known)
         return (told if self.trust == 1 else logits + self.trust * (told - logits))[:, 0]
 
-    def keep(self, rows: list[int]) -> None:
-        """Go on with these rows alone."""
+    def keep(self, rows: list[int], t: int) -> None:
+        """Go on with these rows alone, after `step` of t positions."""
         self.told, self.said, self.known = self.told.keep(rows), self.said[rows], self.known[rows]
-        self.caches = [cache[:, rows] for cache in self.caches]
+        kept = [cache.new_empty(cache.shape[0], len(rows), *cache.shape[2:]) for cache in self.caches]
+        for cache, old in zip(kept, self.caches, strict=True):
+            cache[..., :t, :] = old[:, rows, :, :t]                           # behind t nothing is known yet
+        self.caches = kept
 
 
 @torch.no_grad()
@@ -83,6 +86,6 @@ def retell(model, estimate: Tensor, tiles: Tensor, max_length: int | None = None
             if not left:
                 break
             if len(left) < len(going):
-                teller.keep(left)
+                teller.keep(left, t + 1)
                 going, tokens = [going[i] for i in left], tokens[left]
     return out

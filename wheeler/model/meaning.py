@@ -158,7 +158,7 @@ class Meaning(nn.Module):
         noise = usual**2 * (1 / (SIGNAL * tiles.clamp(min=1e-6)) + 1 / self.dim)               # (B,)
         sharp, weight, table = (self.sharpness.exp() / noise)[:, None], self.weight.exp(), self.table.weight
         odds = self.prior + sharp * weight * (F.linear(sums, table) - weight * table.square().sum(1) / 2)
-        vectors = (weight[:, None] * table).detach().T
+        vectors = (weight[:, None] * table).detach()
         return Told(estimate * trust[:, None], tiles, odds, sharp, vectors)
 
     def injection(self, told: "Told", said: Tensor) -> Tensor:
@@ -177,7 +177,8 @@ class Meaning(nn.Module):
         gone = (told.sharp[..., None] * said).detach()                        # (B, T, Dm)
         never = F.softplus(-self.prior)
         # -log p(in the text | tiles and what was said), (B, T, V)
-        absent = F.softplus(torch.baddbmm(-told.odds[:, None], gone, told.vectors.expand(len(gone), -1, -1)))
+        # One product for all rows: one a row would read all vectors anew for each, when a row is a single token.
+        absent = F.softplus(F.linear(gone, told.vectors).sub_(told.odds[:, None]))
         absent = absent.scatter(2, known, never[known].to(absent.dtype))      # what is known gains nothing
         present = logits + trust * never                                      # float32 also under autocast
         return torch.addcmul(present, trust, absent.to(present.dtype), value=-1)
@@ -190,7 +191,7 @@ class Told(NamedTuple):
     tiles: Tensor                                                             # (B,): how many it comes from
     odds: Tensor                                                              # (B, V): log odds of each token
     sharp: Tensor                                                             # (B, 1): weight of a place in the sum
-    vectors: Tensor                                                           # (Dm, V): of all tokens, by their weights
+    vectors: Tensor                                                           # (V, Dm): of all tokens, by their weights
 
     def keep(self, rows: list[int]) -> "Told":
         return Told(*(x[rows] for x in self[:4]), self.vectors)
