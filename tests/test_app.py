@@ -34,7 +34,7 @@ def test_cells_are_the_frame_and_nothing_else_is_taken():
 def test_write_disturb_collapse_read(player, small_model):
     cells, note = player.write(TEXT, redundant=False)
     assert (app.from_cells(cells, 64) == small_model.encode_frame(TEXT)[0].numpy()).all()
-    assert note == "11 tokens, 73 of about 1256 bits, 31 meaning tiles"
+    assert note == "11 tokens, 73 of about 1257 bits, 31 meaning tiles"
     history, note, readings = player.collapse(cells, noise=0.9)
     assert [(r.text, r.exact) for r in readings] == [(TEXT, True)] * 2 and note.startswith("CONVERGED")
     assert history.dtype == np.uint8 and history.shape[1:] == (64, 64) and len(history) > 10

@@ -140,12 +140,12 @@ class FrameCode:
         self.height, self.width = height or model.config.grid_size, width or model.config.grid_size
         check_sides(self.height, self.width)
         self.fingerprint = (int(model.fingerprint(), 16) + FRAME_FORMAT) % 2**64
-        tokenizer, model.tokenizer = model.tokenizer, None                    # is not worth copying
-        try:
-            # float32 sums depend on the order of their terms, which differs between processors and batch sizes.
-            self.exact = copy.deepcopy(model).double().eval()
-        finally:
-            model.tokenizer = tokenizer
+        # float32 sums depend on the order of their terms, which differs between processors and batch sizes. Tokenizer,
+        # encoder and patches take no part; the weights are copied once, and not in float32 first.
+        known = {id(part): None for part in (model.tokenizer, model.encoder, model.patches)}
+        known |= {id(weight): nn.Parameter(weight.detach().double()) for part in (model.decoder, model.meaning)
+                  for weight in part.parameters()}
+        self.exact = copy.deepcopy(model, known).double().eval()
         self.device = model.device
 
     # ---- writing ----
