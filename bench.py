@@ -8,6 +8,7 @@
     python bench.py quality --dataset stories  # time to quality, one run a competitor and rate; a figure
     python bench.py quality --dataset stories --competitors cells --rates 1e-3  # one of them; the figure grows by it
     python bench.py recall --million --int8    # recall at 1M memories too (minutes, 1.5 GB; 4 GB more with --int8)
+    python bench.py frames --dataset stories --batch_sizes 1 32                 # frames written and read a second
     python bench.py times                      # hours an epoch of TinyStories: this CPU measured, GPUs by roofline
     python bench.py memory --batch_sizes 2 8   # what a training step takes beyond the weights, by flags of train.py
 
@@ -22,6 +23,7 @@ import math
 import sys
 
 from wheeler.cli import Parser
+from wheeler.measure.frame_cost import frames
 from wheeler.measure.patterns import capacity, survival
 from wheeler.measure.peers import NAMES
 from wheeler.measure.quality import quality
@@ -31,8 +33,9 @@ from wheeler.measure.timing import machine, say
 from wheeler.training.data import add_data_flags
 
 SECTIONS = {function.__name__: function for function in (
-    dynamics, torch, recall, model, step, encode, decode, growth, quality, survival, capacity, times, memory)}
-SLOW = ("growth", "quality", "times", "memory")  # only when named: many minutes, or for one question
+    dynamics, torch, recall, model, step, encode, decode, growth, quality, survival, capacity, times, memory,
+    frames)}
+SLOW = ("growth", "quality", "times", "memory", "frames")  # only when named: many minutes, or for one question
 
 
 def _number(kind, low, name):
@@ -82,10 +85,11 @@ def build_parser():
     group.add_argument("--eval_samples", type=count, default=128, help="unseen texts of a reading")
     group.add_argument("--results", default="figures/quality.json", help="file in which the runs gather")
     group.add_argument("--draw", action="store_true", help="train nothing: table and figure of what is in --results")
-    group = parser.add_argument_group("cost of training: times, memory")
+    group = parser.add_argument_group("cost of training and of frames: times, memory, frames")
     group.add_argument("--measure", action=argparse.BooleanOptionalAction, default=True,
                        help="times: measure this CPU too (minutes)")
-    group.add_argument("--batch_sizes", type=count, nargs="+", default=[8, 32], help="memory: texts a batch")
+    group.add_argument("--batch_sizes", type=count, nargs="+", default=[8, 32], help="memory, frames: texts a batch")
+    group.add_argument("--checkpoint", default="checkpoints/best.pt", help="frames: model, default the one in the box")
     group.add_argument("--grid_sizes", type=count, nargs="+", default=[32, 64], help="memory: sides of the grid, cells")
     group = parser.add_argument_group("dynamics, recall, structure")
     group.add_argument("--frames", type=count, default=64, help="dynamics: frames in the batch")

@@ -318,18 +318,20 @@ def build_parser() -> argparse.ArgumentParser:
     option("square", "side of the square that is hidden, cells (space)", type=int)
     option("memories", "how many memories a cue is sought in (meaning)", type=int, nargs="+")
     option("retellings", "JSON lines with line, from 0, of an unseen text and its retelling (meaning)", metavar="FILE")
+    option("sentences", "of each text only its first ones (meaning); default: all of it", type=int)
     option("parts", "parts of a section (meaning); default: all", nargs="+", metavar="PART")
     return parser
 
 
 OPTIONS = ("num_samples", "texts", "paths", "lookup_samples", "lengths", "length", "grid_samples", "square",
-           "memories", "retellings", "parts")
+           "memories", "retellings", "sentences", "parts")
 
 
 def check_flags(args: argparse.Namespace, functions: dict) -> None:
     """ValueError that names the flag, its value and its limit."""
     for name, low in (("num_samples", 1), ("lookup_samples", 1), ("grid_samples", 0), ("batch_size", 1),
-                      ("seed", 0), ("square", 1), ("length", 2)):
+                      ("seed", 0), ("square", 1), ("length", 2),
+                      ("sentences", 1)):
         value = getattr(args, name)
         if value is not None and value < low and (name, value) != ("num_samples", -1):
             raise ValueError(f"--{name} {value} must be at least {low}{', or -1' * (name == 'num_samples')}")

@@ -25,6 +25,7 @@ import hashlib
 import os
 import sys
 import warnings
+from contextlib import nullcontext
 from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
@@ -51,7 +52,7 @@ from wheeler.model.halves import Decoder, Encoder, Patches
 from wheeler.model.inputs import check_ids, check_latent, padded, text_ids
 from wheeler.model.meaning import Meaning
 from wheeler.model.parallel import OpenRows, decode_at_once, decode_loop
-from wheeler.model.start import init_weights
+from wheeler.model.start import NoDraws, init_weights
 from wheeler.model.tokenizer import (
     first_line,
     tokenizer_from_dict,
@@ -77,10 +78,11 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
     >>> model.decode(model.set_grid_from_image(frame))      # "Hello world", read from the frame alone
 
     `tokenizer` is a `PreTrainedTokenizerFast` (or None: then texts go in and out as token ids); it travels inside every
-    checkpoint. A new model has random weights in the documented start of `init_weights`.
+    checkpoint. A new model has random weights in the documented start of `init_weights`, or, with start=False, whatever
+    was in memory: for weights that are loaded next.
     """
 
-    def __init__(self, config: WheelerConfig, tokenizer=None):
+    def __init__(self, config: WheelerConfig, tokenizer=None, start: bool = True):
         super().__init__()
         if not isinstance(config, WheelerConfig):
             raise ValueError(f"config must be a WheelerConfig, not {type(config).__name__}")
@@ -89,10 +91,13 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
         size = 0 if tokenizer is None else vocabulary_size(tokenizer)
         if size > config.vocab_size:
             raise ValueError(f"the tokenizer has {size} entries, more than vocab_size = {config.vocab_size}")
-        self.encoder, self.patches = Encoder(config), Patches(config)
-        self.decoder = Decoder(config)
-        self.meaning = Meaning(config.vocab_size, config.d_model, config.meaning_dim, config.meaning_tiles)
-        init_weights(self)
+        with nullcontext() if start else NoDraws():
+            self.encoder, self.patches = Encoder(config), Patches(config)
+            self.decoder = Decoder(config)
+            self.meaning = Meaning(config.vocab_size, config.d_model, config.meaning_dim, config.meaning_tiles)
+        if start:
+            init_weights(self)
+        self._code = None                                                     # see `frame_code`
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, meaning_tiles: Tensor | None = None,
                 blank_rows: int = 0) -> tuple[Tensor, Tensor]:
@@ -114,9 +119,10 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
         if read < 0 or blank_rows < 0:
             raise ValueError(f"{told} meaning_tiles and blank_rows = {blank_rows} do not fit a batch of "
                              f"{len(input_ids)}")
-        grid = self.patches.to_grid(self.encoder(input_ids[:read], mask[:read]))               # (read, H, W, D)
+        grid = self.meaning.basis.new_zeros(0, c.grid_size, c.grid_size, c.d_model)
         logits = []
-        if read:
+        if read:                                                              # cuDNN's attention fails on empty batches
+            grid = self.patches.to_grid(self.encoder(input_ids[:read], mask[:read]))           # (read, H, W, D)
             latents = self.patches.from_grid(grid)                            # (read, N, D)
             inputs = F.pad(input_ids[:read, :-1], (1, 0), value=c.bos_token_id)
             logits.append(self.head(self.decoder(inputs, self.decoder.context(latents)), grid=True))
@@ -278,11 +284,22 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
         rows = [row[keep].tolist() for row, keep in zip(ids, mask, strict=True)]
         return self._write_frames(rows, redundant, strict)
 
+    def frame_code(self):
+        """The model's FrameCode: the last one, or, where a weight has changed since, a new one."""
+        from wheeler.frame.code import FrameCode
+
+        # Sums see what was changed through .data, which counts no versions; a hash takes ten times as long.
+        now = [(weight.data_ptr(), weight._version, weight.detach().sum().item())
+               for weight in self.state_dict(keep_vars=True).values()]
+        if self._code is None or self._code[0] != now:
+            self._code = now, FrameCode(self)
+        return self._code[1]
+
     def _write_frames(self, rows: list[list[int]], redundant: bool = False, strict: bool = False) -> Tensor:
         """Token ids, each text closed by the end token -> frames (B, H, W)."""
-        from wheeler.frame.code import FrameCode, cost_of, frame_bits  # numba takes long, and `import models` need not
+        from wheeler.frame.code import cost_of, frame_bits  # numba takes long, and `import models` need not
 
-        code = FrameCode(self)
+        code = self.frame_code()
         # The writer decides how many rows of tiles are words; here is only said what did not fit.
         written = code.write(rows, redundant)
         for i, one in enumerate(written):
@@ -303,12 +320,10 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
 
         Raises ValueError for frames of another size, with NaN, or of a single sign.
         """
-        from wheeler.frame.code import FrameCode
-
-        # The reader runs in float64 on the CPU, where two machines agree on every bit (wheeler/frame/code.py).
+        # The reader runs on the CPU, in whole numbers: two machines agree on them (wheeler/frame/integer_decoder.py).
         frames = torch.as_tensor(frames).detach().cpu()
         frames = (frames[None] if frames.dim() == 2 else frames).float()
-        code = FrameCode(self)
+        code = self.frame_code()
         if frames.dim() == 3 and frames.shape[1:] == (code.height, code.width):
             # A blank picture would be read as a gist of nothing; it is a mistake, so it is said.
             for i, frame in enumerate(frames):
@@ -409,7 +424,7 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
             raise ValueError(f"{name}: {error}") from None
         # Sizes first: a damaged or hostile config must not allocate memory before it is found out.
         check_sizes(config, {key: tuple(weight.shape) for key, weight in weights.items()}, name)
-        model = cls(config, None if tokenizer is None else tokenizer_from_dict(tokenizer))
+        model = cls(config, None if tokenizer is None else tokenizer_from_dict(tokenizer), start=False)
         try:
             model.load_state_dict(weights, strict=True)
         except RuntimeError as error:
@@ -445,7 +460,8 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
         digest = hashlib.sha256()
         # In float32 and little endian: the same weights have one name on every machine, in every storage format.
         for name, weight in sorted(self.state_dict().items()):
-            digest.update(name.encode() + weight.detach().float().cpu().numpy().astype("<f4").tobytes())
+            digest.update(name.encode())
+            digest.update(weight.detach().float().cpu().contiguous().numpy().astype("<f4", copy=False))
         return digest.hexdigest()[:16]
 
     def _save_pretrained(self, save_directory) -> None:
@@ -476,7 +492,7 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
         if "decoder.language_head.weight" not in (index.read_text(encoding="utf-8") if index.is_file() else shapes):
             raise OldFormat(model_id, 2)
         check_sizes(model_kwargs["config"], shapes, model_id)
-        model = cls(**model_kwargs)
+        model = cls(**model_kwargs | {"start": not strict})                   # strict: the files have all weights
         load_torch_model(model, folder, strict=strict)                        # half precision becomes float32 here
         tokenizer = folder / "tokenizer.json"
         if model.tokenizer is None and tokenizer.is_file():                   # a model may be saved without one

@@ -96,7 +96,7 @@ class Trajectory:
         out = []
         for frame, ticks in zip(self._frames, self._ticks):
             history = np.empty((int(ticks) + 1, *frame.shape), frame.dtype)
-            record(frame, history, *scratch(1, *frame.shape, frame.dtype)[:2], TIE_BREAKS[self.tie_break])
+            record(frame, history, *scratch(1, *frame.shape, frame.dtype)[:3], TIE_BREAKS[self.tie_break])
             out.append(history)
         return self._one(out)
 

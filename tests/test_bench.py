@@ -40,9 +40,9 @@ def test_the_inner_loop_is_vectorised_and_counted():
     inner = [b for b in loops if re.search(r"vmaxps.*[zy]mm", b) and re.search(r"vmulps.*[zy]mm", b)]
     assert inner
     count = lambda pattern: len(re.findall(rf"\tv?{pattern}", inner[0]))
-    two = count("(min|max|mul)ps") + count("cmp[a-z]*ps")
+    two = count("(min|max|add|sub)ps")
     assert two == speed.TWO_A_CYCLE
-    four = two + count("(add|sub)ps") + len(re.findall(r"\{%k\d\}", inner[0]))
+    four = two + count("mulps") + count("cmp[a-z]*ps") + len(re.findall(r"\{%k\d\}", inner[0]))
     assert four in (speed.FOUR_A_CYCLE - 1, speed.FOUR_A_CYCLE)
 
 
@@ -382,6 +382,16 @@ def test_survival_and_capacity_sections(capsys, tmp_path):
     assert out["survival"]["perturbation-proof, max, 0.9"] == 1 and out["survival"]["signs, max, 0.9"] < 0.9
     assert 0.3 < out["capacity"]["bits_per_cell"]["6"]["perturbation-proof"] < 0.35
     assert out["capacity"]["bits_64x64"]["signs"] == 4096 and (tmp_path / "survival.png").stat().st_size > 10_000
+
+
+def test_frames_section(small_model, tmp_path, capsys):
+    torch.save(small_model.to_checkpoint(), tmp_path / "best.pt")
+    flags = ["frames", "--checkpoint", str(tmp_path / "best.pt"), "--dataset", "sample", "--cache_dir", str(tmp_path)]
+    assert bench.main([*flags, "--batch_sizes", "1", "3", "--repeats", "1"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])["frames"]
+    assert found["texts"] == 3 and 0 <= found["fit"] <= 3 and found["bits_a_token"] > 0
+    assert all(found[f"batch {size}"][key] > 0 for size in (1, 3) for key in ("written_a_s", "read_a_s"))
+    assert bench.main([*flags, "--batch_sizes", "100000"]) == 2 and "100000" in capsys.readouterr().err
 
 
 def test_times_and_memory_sections(monkeypatch, capsys):

@@ -11,7 +11,16 @@ import torch
 
 from models import WheelerTextAutoencoder
 from wheeler.dynamics.tiles import fence_line, join_tiles, split_tiles, tile_codebook, tile_numbers, tile_words
-from wheeler.frame.arithmetic import Readers, agreement, charges_of, encode
+from wheeler.frame.arithmetic import (
+    agreement,
+    charge,
+    digits_of,
+    encode,
+    frequency_table,
+    new_coder,
+    read,
+    spent,
+)
 from wheeler.frame.cells import (
     fill_regions,
     meaning_count,
@@ -192,19 +201,26 @@ def test_an_interval_of_many_choices_is_that_of_exact_fractions():
     assert encode(np.array([[1, 2, 2**30]] * 40), 512).size == 0             # more than can be held
 
 
+def charges_of(logits: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Logits (T, V) and tokens (T,) -> (T, 3) int64: start, end and total of each token's frequencies."""
+    place = np.empty(logits.shape[1], np.int32)
+    return np.array([charge(row, token, frequency_table(), place)
+                     for row, token in zip(logits.astype(np.float32), ids, strict=True)])
+
+
 def test_numbers_are_read_as_the_tokens_that_were_written():
     rng = np.random.default_rng(2)
-    logits, ids = rng.normal(size=(6, 70, 300)) * 4, rng.integers(0, 300, (6, 70))
-    written = [encode(charges_of(*row), 2304) for row in zip(logits, ids, strict=True)]
-    numbers = [interval.low + interval.size // 3 for interval in written]
-    readers = Readers(numbers, 2304)
-    for t in range(70):
-        rows = [5, 0, 3] if t % 2 else [1, 2, 4]
-        for at in (rows, [row for row in range(6) if row not in rows]):
-            assert readers.next(at, logits[at, t]) == ids[at, t].tolist()
-    assert [readers.spent(row) for row in range(6)] == pytest.approx([i.spent() for i in written], abs=1e-9)
-    short = Readers([0], 64)                                                  # a number of four tokens' bits
-    assert -1 in [short.next([0], logits[:1, t])[0] for t in range(70)]
+    logits, ids = (rng.normal(size=(6, 70, 300)) * 4).astype(np.float32), rng.integers(0, 300, (6, 70))
+    place = np.empty(300, np.int32)
+    for of_text, wanted in zip(logits, ids, strict=True):
+        written = encode(charges_of(of_text, wanted), 2304)
+        digits = digits_of(written.low + written.size // 3, 2304)
+        coder = new_coder(digits)
+        assert [read(coder, digits, row, frequency_table(), place) for row in of_text] == wanted.tolist()
+        assert spent(coder) == pytest.approx(written.spent(), abs=1e-9)
+    short = digits_of(0, 64)                                                  # a number of four tokens' bits
+    coder = new_coder(short)
+    assert -1 in [read(coder, short, row, frequency_table(), place) for row in logits[0]]
 
 
 # ---- texts ----

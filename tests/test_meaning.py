@@ -79,6 +79,13 @@ def test_tiles_are_the_words_that_agree_best(model):
     assert torch.allclose(meaning.cells_to_codes(cells), meaning.codes()[numbers], atol=1e-4)
 
 
+def test_codes_are_made_once_in_float32_under_autocast(model, monkeypatch):
+    monkeypatch.setattr(model.meaning, "_codes", None)
+    with torch.autocast("cpu", torch.bfloat16):
+        codes = model.meaning.codes()
+        assert codes.dtype == torch.float32 and model.meaning.codes() is codes
+
+
 def test_an_estimate_is_the_meaning_and_noise_that_tiles_take_away(model):
     meaning = model.meaning
     u = torch.randn(64, meaning.dim, generator=torch.Generator().manual_seed(2))

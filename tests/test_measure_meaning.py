@@ -13,7 +13,7 @@ from wheeler.frame.code import Reading, cost_of
 from wheeler.measure import gists, metrics
 from wheeler.measure.gists import content_words, covered, judge_readings, without_words
 from wheeler.measure.meaning import meaning
-from wheeler.measure.memories import Pool, costs
+from wheeler.measure.memories import Pool, costs, first_sentences
 from wheeler.measure.recall import ranks, tile_scores
 from wheeler.training.stories import stories
 
@@ -48,6 +48,12 @@ def test_ranks_count_what_is_nearer_and_equals_before():
 def test_content_words_are_lower_case_words_without_stop_words():
     assert content_words("The Dog and 12 dogs; a3b ran to Élan's ox.") == {"dog", "dogs", "ran", "élan"}
     assert covered({"dog", "ran"}, "A dog sat.") == 0.5 and covered(set(), "A dog.") == covered({"dog"}, "") == 0
+
+
+def test_first_sentences():
+    text = 'Tom ran. "Stop!" said Mr. Fox. Why? 3.5 km.'
+    assert [first_sentences(text, n) for n in (0, 1, 2)] == [text, "Tom ran.", 'Tom ran. "Stop!"']
+    assert first_sentences("no end", 2) == "no end" and first_sentences(text, 9) == text
 
 
 def test_tile_scores_are_correlations_over_common_tiles():

@@ -351,6 +351,21 @@ def test_save_pretrained_round_trip(scrambled, tmp_path, capsys):
     assert loaded.tokenizer("A <|eos|> hat").input_ids == scrambled.tokenizer("A <|eos|> hat").input_ids
 
 
+def test_loading_draws_no_random_numbers(scrambled, tmp_path):
+    """A start that the checkpoint overwrites at once took a tenth of the time that a command needs."""
+    torch.save(scrambled.to_checkpoint(), tmp_path / "a.pt")
+    scrambled.save_pretrained(tmp_path / "hub")
+    before = torch.get_rng_state()
+    for name in ("a.pt", "hub"):
+        loaded = WheelerTextAutoencoder.load_from_checkpoint(tmp_path / name)
+        assert loaded.fingerprint() == scrambled.fingerprint()
+        for name, buffer in scrambled.named_buffers():                        # those that no checkpoint holds as well
+            assert torch.equal(loaded.get_buffer(name), buffer)
+    assert torch.equal(torch.get_rng_state(), before)
+    WheelerTextAutoencoder(scrambled.config)
+    assert not torch.equal(torch.get_rng_state(), before)                     # a new model draws its start
+
+
 def test_bad_checkpoints_are_clear_errors(model, tmp_path):
     load = WheelerTextAutoencoder.load_from_checkpoint
     with pytest.raises(FileNotFoundError, match="no checkpoint at .*train.py"):
@@ -527,6 +542,31 @@ def test_a_tokenizer_must_fit(tokenizer):
         WheelerTextAutoencoder(WheelerConfig(**TINY | dict(vocab_size=280)), tokenizer)
     with pytest.raises(ValueError, match="WheelerConfig"):
         WheelerTextAutoencoder({"grid_size": 64})
+
+
+def test_frames_copy_the_decoder_once_and_again_when_a_weight_changes(model):
+    model = WheelerTextAutoencoder.from_checkpoint(model.to_checkpoint())
+    code = model.frame_code()
+    model.encode_frame("hat")
+    assert model.frame_code() is code
+    for change in (lambda weight: weight.data.add_(1), lambda weight: weight.data.sub_(1),
+                   lambda weight: setattr(weight, "data", weight.data.clone())):
+        with torch.no_grad():
+            change(model.decoder.norm_out.weight)
+        assert model.frame_code() is not code
+        code = model.frame_code()
+    with torch.no_grad():
+        model.meaning.centre.mul_(-1)
+    assert model.frame_code() is not code and model.frame_code().fingerprint != code.fingerprint
+
+
+def test_a_batch_without_grids_does_not_run_the_encoder(model, monkeypatch):
+    """cuDNN's attention gives None for an empty batch (seen with torch 2.11), on which training on a GPU broke."""
+    monkeypatch.setattr(model.encoder, "forward", lambda *_: pytest.fail("the encoder ran"))
+    ids = random_ids(3, 8)
+    logits, grid = model(ids, blank_rows=3)
+    size = model.config.grid_size
+    assert logits.shape[:2] == (3, 8) and grid.shape == (0, size, size, model.config.d_model)
 
 
 @pytest.mark.gpu

@@ -36,7 +36,7 @@ def kinds(grid: torch.Tensor) -> dict[str, torch.Tensor]:
     noise = grid.std() * torch.randn_like(grid)
     return {"whole": grid, "noisy": grid + 3 * noise, "lost": grid + 30 * noise, "random": torch.randn_like(grid),
             "mixed": (grid + grid.flip(0)) / 2, "blank": torch.zeros_like(grid[:1]), "one": grid[:1],
-            "half": grid * (torch.arange(grid.shape[1]) < grid.shape[1] // 2)[:, None, None]}
+            "half": grid * (torch.arange(grid.shape[1], device=grid.device) < grid.shape[1] // 2)[:, None, None]}
 
 
 def differences(model, grid, **options) -> int:

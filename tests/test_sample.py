@@ -2,7 +2,11 @@
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -43,6 +47,24 @@ def run(small_model, tmp_path, monkeypatch, capsys):
 
 # ---- one text, many texts -------------------------------------------------------------------------------------------
 
+
+def test_a_command_imports_and_computes_only_what_it_needs(run, small_model, tmp_path, monkeypatch):
+    torch.save(small_model.to_checkpoint(), tmp_path / "best.pt")
+    code = """import gc, runpy, sys
+sys.argv = sys.argv[1:]
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+except SystemExit as stop:
+    assert stop.code == 0
+heavy = {"torch._dynamo", "sympy", "sklearn", "matplotlib", "datasets", "transformers.modeling_utils"}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+assert gc.get_freeze_count() > 100_000"""
+    result = subprocess.run([sys.executable, "-c", code, sample.__file__, TEXT, "--checkpoint", "best.pt"], text=True,
+                            capture_output=True, env=os.environ | {"PYTHONPATH": str(Path(sample.__file__).parent)})
+    assert result.returncode == 0 and result.stderr == "" and TEXT in result.stdout, result.stderr
+    calls, name = [], small_model.fingerprint()
+    monkeypatch.setattr(WheelerTextAutoencoder, "fingerprint", lambda self: calls.append(self) or name)
+    assert run(TEXT)[0] == 0 and len(calls) == 1                              # it hashes all of the weights
 
 def test_a_text_comes_back_and_its_picture_holds_it(run, tmp_path, small_model):
     code, lines, error = run(TEXT, "--noise", "0.9")

@@ -151,70 +151,52 @@ def frequency_table() -> np.ndarray:
         context.prec = 40
         top = decimal.Decimal(1 << RESOLUTION_BITS)
         values = [int(top * (decimal.Decimal(-d) / LOGIT_STEP).exp()) for d in range(math.ceil(17 * LOGIT_STEP))]
-    return np.maximum(np.array(values, dtype=np.int64), 1)
+    return np.maximum(np.array(values, dtype=np.int32), 1)
 
 
-# Logits differ in their last bits between machines. Rounded to 1/64 they agree, unless one lies on a border within that
-# difference, which float64 makes rare. Distances from the largest: a constant added to all of them changes nothing.
-
-
-@jit
-def _frequency(table, top, logit):
-    return table[min(i64(np.rint((top - logit) * LOGIT_STEP)), len(table) - 1)]
+# Distances from the largest logit: a constant added to all of them changes nothing.
 
 
 @jit
-def _charges(logits, ids, table, out):
-    for t in range(len(ids)):
-        top, total, start = logits[t].max(), 0, 0
-        for token in range(logits.shape[1]):
-            start = total if token == ids[t] else start
-            total += _frequency(table, top, logits[t, token])
-        out[t, 0], out[t, 1], out[t, 2] = start, start + _frequency(table, top, logits[t, ids[t]]), total
+def frequencies(logits, table, out):
+    """out (V,) int32: the frequency of every token under float32 logits (V,); returns their sum. table: those of
+    `frequency_table`."""
+    lanes, whole, last = np.full(16, -np.inf, np.float32), len(logits) // 16 * 16, np.int32(len(table) - 1)
+    for start in range(0, whole, 16):                                         # a vector register at a time
+        for i in range(16):
+            lanes[i] = max(lanes[i], logits[start + i])
+    top, total = lanes.max(), 0
+    for v in range(whole, len(logits)):
+        top = max(top, logits[v])
+    for v in range(len(logits)):
+        out[v] = np.int32(np.rint(min((top - logits[v]) * np.float32(LOGIT_STEP), np.float32(last))))
+    for v in range(len(logits)):                                              # a loop of its own: it is a gather
+        out[v] = table[out[v]]
+        total += out[v]
+    return total
 
 
 @jit
-def _next(coders, digits, logits, table, out):
-    for row in range(len(logits)):
-        top, total = logits[row].max(), 0
-        for token in range(logits.shape[1]):
-            total += _frequency(table, top, logits[row, token])
-        wanted, start, token = looked_up(coders[row], total), 0, 0
-        while True:
-            end = start + _frequency(table, top, logits[row, token])
-            if wanted < end:
-                break
-            start, token = end, token + 1
-        out[row] = token if narrow(coders[row], digits[row], start, end, total, True) else -1
+def charge(logits, token, table, place):
+    """(start, end, total) of a token's frequencies. place (V,) int32: room."""
+    total, start = frequencies(logits, table, place), 0
+    for v in range(token):
+        start += place[v]
+    return start, start + place[token], total
 
 
-def charges_of(logits: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """Logits (T, V) float64 and tokens (T,) int64 -> (T, 3) int64: start, end and total of each token's frequencies, of
-    which every token has 1 at least."""
-    out = np.empty((len(ids), 3), np.int64)
-    _charges(logits, ids, frequency_table(), out)
-    return out
+@jit
+def read(coder, digits, logits, table, place):
+    """The next token that the coder's number says, -1 where it says no more."""
+    total = frequencies(logits, table, place)
+    wanted, start, token = looked_up(coder, total), 0, 0
+    while start + place[token] <= wanted:
+        start, token = start + place[token], token + 1
+    return token if narrow(coder, digits, start, start + place[token], total, True) else -1
 
 
-class Readers:
-    """Numbers below 2^bits that are read as tokens, one a step."""
-
-    def __init__(self, numbers: list[int], bits: int):
-        self.digits = np.stack([digits_of(number, bits) for number in numbers])
-        self.coders = np.stack([new_coder(row) for row in self.digits])
-
-    def next(self, rows: list[int], logits: np.ndarray) -> list[int]:
-        """The tokens that numbers `rows` say under logits (len(rows), V) float64; -1 where a number says no more."""
-        coders, digits, out = self.coders[rows], self.digits[rows], np.empty(len(rows), np.int64)
-        _next(coders, digits, logits, frequency_table(), out)
-        self.coders[rows] = coders
-        return out.tolist()
-
-    def equal(self, row: int, total: int) -> int:
-        """The choice that number `row` says of `total` equally likely ones."""
-        choice = int(looked_up(self.coders[row], total))
-        narrow(self.coders[row], self.digits[row], choice, choice + 1, total, True)
-        return choice
-
-    def spent(self, row: int) -> float:
-        return spent(self.coders[row])
+def read_choice(coder: np.ndarray, digits: np.ndarray, total: int) -> int:
+    """The next choice that the coder's number says, of `total` equally likely ones."""
+    choice = int(looked_up(coder, total))
+    narrow(coder, digits, choice, choice + 1, total, True)
+    return choice

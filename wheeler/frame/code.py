@@ -17,12 +17,11 @@ words alone.
 
 **The words' cells** hold the number that arithmetic coding makes of the words: cells.py.
 
-**Their probabilities** come from the decoder without a grid (`WheelerTextAutoencoder.told`), in float64, its logits
-rounded to 1/64 and turned into integer frequencies by an exact table, so that two machines agree on them. A 16-bit
-checksum follows the end token, so that a reader knows whether to trust what was read.
+**Their probabilities** come from the decoder without a grid (`WheelerTextAutoencoder.told`) in whole numbers
+(integer_decoder.py), its logits rounded to 1/64 and turned into frequencies by an exact table, so that two machines
+agree on them. A 16-bit checksum follows the end token, so that a reader knows whether to trust what was read.
 """
 
-import copy
 import hashlib
 import math
 import zlib
@@ -34,7 +33,16 @@ import torch
 from torch import nn
 
 from wheeler.dynamics.tiles import TILE, join_tiles, split_tiles, tile_codebook, tile_numbers, tile_words
-from wheeler.frame.arithmetic import Interval, Readers, agreement, charges_of, encode, shortest_bytes
+from wheeler.frame.arithmetic import (
+    Interval,
+    agreement,
+    digits_of,
+    encode,
+    new_coder,
+    read_choice,
+    shortest_bytes,
+    spent,
+)
 from wheeler.frame.cells import (
     check_sides,
     fill_regions,
@@ -45,9 +53,10 @@ from wheeler.frame.cells import (
     word_regions,
     words_bits,
 )
+from wheeler.frame.integer_decoder import IntegerDecoder
 from wheeler.frame.redundant import HEADERS, REDUNDANT_MEANING, bytes_from_frame, frame_from_bytes, tile_count
-from wheeler.model.decoding import Teller, retell
-from wheeler.model.inputs import padded
+from wheeler.model.decoding import retell
+from wheeler.model.inputs import padded, text_ids
 
 # One damaged frame in 65,536 passes for a whole one. Each bit more would cost every frame that bit.
 CHECKSUM = 1 << 16
@@ -73,7 +82,8 @@ def _header_words() -> np.ndarray:
 
 
 # Added to the fingerprint of the weights, so that frames of another format are told as those of other weights are.
-FRAME_FORMAT = 1                                                              # 0: exact fractions instead of 64 bits
+# 0: exact fractions instead of 64 bits; 1: the decoder in float64
+FRAME_FORMAT = 2
 # So many fingerprints as fit beside the number of rows into one tile: a reader with other weights notices.
 WEIGHTS_TOLD = 740                                                            # fingerprints: 12,591 words, 17 rows
 
@@ -131,7 +141,7 @@ def cost_of(charges: np.ndarray) -> float:
 class FrameCode:
     """Writes texts into frames with a model, meaning and words, and reads them.
 
-    Holds a float64 copy of the model: make a new one after training on. height, width: sides of the frame, multiples of
+    Holds a copy of the decoder: make a new one after training on. height, width: sides of the frame, multiples of
     8 in 16 .. 128, default the model's grid_size. Frames written with one model can only be read with the same weights.
     """
 
@@ -139,53 +149,29 @@ class FrameCode:
         self.model, self.config = model, model.config
         self.height, self.width = height or model.config.grid_size, width or model.config.grid_size
         check_sides(self.height, self.width)
-        self.fingerprint = (int(model.fingerprint(), 16) + FRAME_FORMAT) % 2**64
-        # float32 sums depend on the order of their terms, which differs between processors and batch sizes. Tokenizer,
-        # encoder and patches take no part; the weights are copied once, and not in float32 first.
-        known = {id(part): None for part in (model.tokenizer, model.encoder, model.patches)}
-        known |= {id(weight): nn.Parameter(weight.detach().double()) for part in (model.decoder, model.meaning)
-                  for weight in part.parameters()}
-        self.exact = copy.deepcopy(model, known).double().eval()
+        self.weights_name = model.fingerprint()                               # kept: it hashes all of the weights
+        self.fingerprint = (int(self.weights_name, 16) + FRAME_FORMAT) % 2**64
+        self.decoder = IntegerDecoder(model)
         self.device = model.device
 
     # ---- writing ----
 
     @torch.no_grad()
-    def meaning_tiles(self, texts: list[list[int]], batch_size: int = 16) -> np.ndarray:
-        """(B, M) int64: the numbers of the meaning tiles of texts, as many as a frame without words has."""
-        most, out = meaning_count(self.height, self.width, 0), []
-        for start in range(0, len(texts), batch_size):
-            ids, mask = padded(texts[start : start + batch_size], self.config.pad_token_id, self.device)
-            # In float32: the tiles that were chosen stand in the frame, so no reader has to choose them again.
-            out.append(self.model.meaning.choose(self.model.meanings(ids, mask), most).cpu().numpy())
-        return np.concatenate(out)
-
-    @torch.no_grad()
-    def estimates(self, tiles: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Numbers of meaning tiles -> float64 estimates (B, Dm) of the meanings, and how many tiles each has, (B,)."""
-        counts = torch.tensor([len(row) for row in tiles], device=self.device)
-        numbers = torch.zeros(len(tiles), int(counts.max()), dtype=torch.long, device=self.device)
-        for i, row in enumerate(tiles):
-            numbers[i, : len(row)] = torch.from_numpy(np.asarray(row, dtype=np.int64))
-        # Texts of one batch have different numbers of tiles; what a row does not have says nothing.
-        present = torch.arange(numbers.shape[1], device=self.device) < counts[:, None]
-        codes = self.exact.meaning.codes()[numbers] * present[..., None]
-        return self.exact.meaning.estimate(codes, counts.double()), counts
-
-    @torch.no_grad()
-    def charges(self, texts: list[list[int]], tiles: list[np.ndarray], batch_size: int = 16) -> list[np.ndarray]:
-        """(T, 3) int64 a text, given the numbers of its meaning tiles: see `Written`."""
-        out: list[np.ndarray] = [np.empty(0)] * len(texts)
+    def meaning_tiles(self, texts: list[list[int]], rows: int = 0, batch_size: int = 16) -> np.ndarray:
+        """(B, M) int64: the numbers of the meaning tiles of texts, as many as a frame with `rows` rows of words has."""
+        out = np.empty((len(texts), meaning_count(self.height, self.width, rows)), np.int64)
         # Texts of like length share a batch: padding costs as much as text.
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        order = np.argsort([len(ids) for ids in texts], kind="stable")
         for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            ids, mask = padded([texts[i] for i in rows], self.config.pad_token_id, self.device)
-            logits = self.exact.told(ids, mask, *self.estimates([tiles[i] for i in rows]))
-            for i, of_text in zip(rows, logits.cpu().numpy(), strict=True):
-                # Three numbers a token are all that coding needs; the V others are forgotten at once.
-                out[i] = charges_of(of_text, np.array(texts[i]))
+            part = order[start : start + batch_size]
+            ids, mask = padded([texts[i] for i in part], self.config.pad_token_id, self.device)
+            # In float32: the tiles that were chosen stand in the frame, so no reader has to choose them again.
+            out[part] = self.model.meaning.choose(self.model.meanings(ids, mask), out.shape[1]).cpu().numpy()
         return out
+
+    def charges(self, texts: list[list[int]], tiles: list[np.ndarray]) -> list[np.ndarray]:
+        """(T, 3) int64 a text, given the numbers of its meaning tiles: see `Written`."""
+        return self.decoder.charges(texts, tiles)
 
     def interval(self, ids: list[int], charges: np.ndarray) -> Interval:
         """The numbers that say a text and its checksum."""
@@ -198,11 +184,16 @@ class FrameCode:
         redundant: frames of tiles, which hold less (a byte for 64 cells) but are read back through flipped signs and
         erased areas as well, the better the shorter the text.
         """
-        tiles = self.meaning_tiles(texts)
-        out = self._write_redundant(texts, tiles) if redundant else self._write_plain(texts, tiles)
+        out = self._write_redundant(texts) if redundant else self._write_plain(texts)
         # What does not fit keeps its meaning: a frame is never refused, it only says less.
-        return [written or self._finish(ids, 0, of_text, np.empty((0, 3), np.int64))
-                for written, ids, of_text in zip(out, texts, tiles, strict=True)]
+        lost = [i for i, written in enumerate(out) if written is None]
+        for i, tiles in zip(lost, self.meaning_tiles([texts[i] for i in lost]), strict=True):
+            out[i] = self._finish(texts[i], 0, tiles, np.empty((0, 3), np.int64))
+        return out
+
+    def write_texts(self, texts: list[str], redundant: bool = False) -> list[Written]:
+        """`write` for texts; ValueError where they are none, and as `write`."""
+        return self.write(text_ids(texts, self.model.tokenizer, self.config), redundant)
 
     @property
     def least_rows(self) -> int:
@@ -216,14 +207,15 @@ class FrameCode:
         """Bits that are safe to want of `rows` rows of tiles; single frames differ by a few bits."""
         return words_bits(self.height, self.width, rows) - 4
 
-    def _write_plain(self, texts: list[list[int]], tiles: np.ndarray) -> list[Written | None]:
+    def _write_plain(self, texts: list[list[int]]) -> list[Written | None]:
         """The frame of each text with the fewest rows of words, `least_rows` or more; None where all are too few."""
         # More meaning makes the words cheaper but leaves them less room, and what it saves is only known once the
-        # model has run. So guess from the length, then step down or up by one row: two or three runs a text.
+        # model has run. So guess from the length, then step down or up: one to three runs a text.
         top, least = self.height // TILE, self.least_rows
+        tiles, room = self.meaning_tiles(texts, least), [self._room(rows) for rows in range(top + 1)]
         # fails: most rows known to be too few; fits: fewest known to do, 0 if none is known yet.
         fails, fits, charges, out = [least - 1] * len(texts), [0] * len(texts), {}, [None] * len(texts)
-        usual = [next((r for r in range(least, top) if self._room(r) > 2.9 * len(ids) + 16), top) for ids in texts]
+        usual = [self._usual_rows(ids) for ids in texts]
         while True:
             wanted = {}
             for i, ids in enumerate(texts):
@@ -238,12 +230,20 @@ class FrameCode:
             given = [tiles[i][: meaning_count(self.height, self.width, rows)] for i, rows in wanted.items()]
             found = self.charges([texts[i] for i in wanted], given)
             for (i, rows), of_text in zip(wanted.items(), found, strict=True):
-                if cost_of(of_text) > self._room(rows):
-                    fails[i] = rows
+                cost = cost_of(of_text)
+                if cost > room[rows]:
+                    # Fewer tiles do not make the words cheaper: so many rows are needed, or more.
+                    fails[i] = next((more for more in range(rows + 1, top) if room[more] >= cost), top) - 1
+                    fails[i] = max(fails[i], rows)
                     continue
                 fits[i], charges[i] = rows, of_text
-                if 0.94 * cost_of(of_text) > self._room(rows - 1):            # a row of tiles more saves less
+                if 0.94 * cost > room[rows - 1]:                              # a row of tiles more saves less
                     fails[i] = rows - 1
+
+    def _usual_rows(self, ids: list[int]) -> int:
+        """Rows of words that a story of this length takes, mostly."""
+        top = self.height // TILE
+        return next((rows for rows in range(self.least_rows, top) if self._room(rows) > 2.4 * len(ids) + 16), top)
 
     def _finish(self, ids: list[int], rows: int, tiles: np.ndarray, charges: np.ndarray) -> Written:
         """The frame: header, meaning tiles, words in `rows` rows of tiles."""
@@ -277,8 +277,7 @@ class FrameCode:
         top, tiles = self.height // TILE, self.meaning_tiles(texts)
         room = [self._room(rows) for rows in range(top + 1)]
         fails, fits = [self.least_rows - 1] * len(texts), [0] * len(texts)
-        wanted = {i: next((rows for rows in range(self.least_rows, top) if room[rows] > 2.9 * len(ids) + 16), top)
-                  for i, ids in enumerate(texts)}
+        wanted = {i: self._usual_rows(ids) for i, ids in enumerate(texts)}
         while wanted:
             given = [tiles[i][: meaning_count(self.height, self.width, rows)] for i, rows in wanted.items()]
             found, following = costs([texts[i] for i in wanted], given), {}
@@ -303,8 +302,9 @@ class FrameCode:
         weights = self.fingerprint.to_bytes(8, "little")
         return {weights + bytes([count]): count for count in (REDUNDANT_MEANING, 0)}
 
-    def _write_redundant(self, texts: list[list[int]], tiles: np.ndarray) -> list[Written | None]:
+    def _write_redundant(self, texts: list[list[int]]) -> list[Written | None]:
         """As `_write_plain`, for redundant frames."""
+        tiles = self.meaning_tiles(texts)
         out, count = [None] * len(texts), tile_count(self.height, self.width)
         book = tile_codebook()
         # Of the 256 far words the one nearest to the tile that was meant: coarser, but it survives flips.
@@ -382,7 +382,7 @@ class FrameCode:
             part = every[start : start + 64]
             for (i, (_, _, tiles)), (ids, exact, bits) in zip(part, self._decode([c for _, c in part]), strict=True):
                 if exact:
-                    out[i] = Reading(self._text(ids), True, len(tiles), bits, ids)
+                    out[i] = Reading(self.text_of(ids), True, len(tiles), bits, ids)
         lost = [i for i, reading in enumerate(out) if reading is None]
         for start in range(0, len(lost), 64):
             part = lost[start : start + 64]
@@ -390,39 +390,40 @@ class FrameCode:
                 out[i] = reading
         return out
 
-    def _text(self, ids: list[int]) -> str | None:
+    def text_of(self, ids: list[int]) -> str | None:
+        """The text of token ids; None where the model has no tokenizer."""
         tokenizer = self.model.tokenizer
         return None if tokenizer is None else tokenizer.decode(ids, skip_special_tokens=True)
 
     def _decode(self, candidates: list[tuple[int, int, np.ndarray]]) -> list[tuple[list[int], bool, float]]:
         """For each candidate of `look` token ids, the end token last, whether the checksum agrees, and bits. A text
         that runs out of bits or positions is returned as far as it goes, with False."""
-        length, eos, rows = self.config.max_seq_len, self.config.eos_token_id, range(len(candidates))
-        bits = number_bits(self.height, self.width)
-        readers = Readers([number for number, _, _ in candidates], bits)
-        ids: list[list[int]] = [[] for _ in rows]
-        intact = [False] * len(candidates)
-        teller = Teller(self.exact, *self.estimates([tiles for _, _, tiles in candidates]), length)
-        going = list(rows)
-        tokens = torch.full((len(going), 1), self.config.bos_token_id, device=self.device)
-        for t in range(length):
-            said, left = readers.next(going, teller.step(tokens, t).cpu().numpy()), []
-            for place, (row, token) in enumerate(zip(going, said, strict=True)):
-                if token < 0 or readers.spent(row) > Interval(bits, 0, candidates[row][1]).spent():
-                    continue                                                  # the frame says no more than this
-                ids[row].append(token)
-                if token != eos:
-                    left.append(place)
+        bits, eos = number_bits(self.height, self.width), self.config.eos_token_id
+        digits = np.stack([digits_of(number, bits) for number, _, _ in candidates])
+        coders = np.stack([new_coder(row) for row in digits])
+        # The frame says no more than what lies in the interval around its number.
+        most = [Interval(bits, 0, size).spent() for _, size, _ in candidates]
+        ids: list[list[int]] = [[] for _ in candidates]
+        intact, going = [False] * len(candidates), np.arange(len(candidates))
+        estimates = self.decoder.estimates([tiles for _, _, tiles in candidates])
+        texts = self.decoder.texts(*estimates, self.config.max_seq_len)
+        tokens = np.full(len(going), self.config.bos_token_id)
+        for _ in range(self.config.max_seq_len):
+            left = []
+            said = self.decoder.next(texts, going, tokens, coders, digits)
+            for row, token in zip(going.tolist(), said.tolist(), strict=True):
+                if token < 0 or spent(coders[row]) > most[row]:
                     continue
-                intact[row] = readers.equal(row, CHECKSUM) == _checksum(ids[row])
+                ids[row].append(token)
+                if token == eos:
+                    intact[row] = read_choice(coders[row], digits[row], CHECKSUM) == _checksum(ids[row])
+                else:
+                    left.append(row)
             # Rows that are done leave the batch; wrong candidates end early, mostly within a few tokens.
             if not left:
                 break
-            if len(left) < len(going):
-                teller.keep(left, t + 1)
-                going = [going[place] for place in left]
-            tokens = torch.tensor([[ids[row][-1]] for row in going], device=self.device)
-        return list(zip(ids, intact, [readers.spent(row) for row in rows], strict=True))
+            going, tokens = np.array(left), np.array([ids[row][-1] for row in left])
+        return list(zip(ids, intact, map(spent, coders), strict=True))
 
     def recovers(self, written: Written, frame: np.ndarray) -> tuple[bool, float]:
         """Whether `read` would find the written text in a frame (H, W), and the bits of its longest beginning that is
@@ -465,5 +466,5 @@ class FrameCode:
         meaning = self.model.meaning
         estimate = meaning.estimate(meaning.cells_to_codes(padded), tiles)
         for ids, count in zip(retell(self.model, estimate, tiles), tiles.tolist(), strict=True):
-            out.append(Reading(self._text(ids) if count else "", False, count, 0.0, ids if count else []))
+            out.append(Reading(self.text_of(ids) if count else "", False, count, 0.0, ids if count else []))
         return out

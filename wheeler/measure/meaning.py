@@ -140,18 +140,19 @@ def plot(result: dict, output_dir: str) -> None:
 
 
 def meaning(subject: Subject, memories: Sequence[int] = MEMORIES, num_samples: int = 300,
-            parts: Sequence[str] = PARTS, retellings: str | None = None, batch_size: int = 64, seed: int = 0,
-            output_dir: str = "figures") -> dict:
+            parts: Sequence[str] = PARTS, retellings: str | None = None, sentences: int = 0, batch_size: int = 64,
+            seed: int = 0, output_dir: str = "figures") -> dict:
     """Section meaning: {part: figures}. num_samples: texts that are cues, whose bits are counted and whose gists are
-    read, -1: all; of them 100 are erased and 30 are interpolated from. retellings: see `read_retellings`."""
+    read, -1: all; of them 100 are erased and 30 are interpolated from. retellings: see `read_retellings`. sentences: of
+    each text only its first ones, 0: all."""
     unknown = [part for part in parts if part not in PARTS]
     if unknown:
         raise ValueError(f"--parts {' '.join(unknown)}: there are {', '.join(PARTS)}")
     pool = Pool(subject, max(max(memories) if "recall" in parts else 0, NEAREST if "gist" in parts else 0), seed,
-                batch_size)
+                batch_size, sentences)
     count = pool.unseen if num_samples < 0 else min(num_samples, pool.unseen)
     print(f"{pool.unseen:,} whole unseen texts, {len(pool.texts) - pool.unseen:,} training texts as distractors")
-    retold = read_retellings(pool, retellings) if "recall" in parts else []
+    retold = read_retellings(pool, retellings) if "recall" in parts and not sentences else []
     calls = {"recall": lambda: recall(pool, count, memories, retold, seed), "bits": lambda: bits(pool, count, seed),
              "gist": lambda: gist(pool, count), "interpolation": lambda: interpolation(pool, min(PAIRS, count)),
              "erased": lambda: erased(pool, min(MOST_ERASED, count), seed)}

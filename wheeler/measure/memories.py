@@ -46,10 +46,18 @@ def costs(code: FrameCode, texts: Sequence[list[int]], tiles: Sequence[np.ndarra
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
         ids, mask = padded([texts[i] for i in rows], code.config.pad_token_id, code.device)
-        estimates, counts = code.estimates([tiles[i] for i in rows])
+        told = map(torch.from_numpy, code.decoder.estimates([tiles[i] for i in rows]))
+        estimates, counts = (x.to(code.device) for x in told)
         logits = code.model.told(ids, mask, estimates.float(), counts)
         out[rows] = text_bits(logits, ids, mask).cpu().numpy()
     return out
+
+
+def first_sentences(text: str, count: int) -> str:
+    """The first `count` sentences of a text, 0: all. A sentence ends with . ! or ?, and a quotation mark if one is
+    there."""
+    ends = [match.end() for match in re.finditer(r"[.!?]+[\"'”]?(?=\s|$)", text)] if count else []
+    return text[: ends[count - 1]] if count and len(ends) >= count else text
 
 
 # ---- memories -------------------------------------------------------------------------------------------------------
@@ -59,14 +67,16 @@ class Pool:
     """Texts to remember and their frames, which are written when they are asked for.
 
     texts: token ids, no two alike, of 4 words at least; the first `unseen` are all whole unseen texts in random order,
-    then come training texts, together `most` if there are so many. said: the same as strings.
+    then come training texts, together `most` if there are so many. said: the same as strings. sentences: of each text
+    only so many, its first ones; 0: all.
     """
 
-    def __init__(self, subject: Subject, most: int, seed: int = 0, batch_size: int = 64):
+    def __init__(self, subject: Subject, most: int, seed: int = 0, batch_size: int = 64, sentences: int = 0):
         self.subject, self.code, self.batch_size, self.seed = subject, subject.code, batch_size, seed
         self.texts: list[list[int]] = []
         self.said: list[str] = []
         self.place: dict[str, int] = {}
+        self.sentences = sentences
         rng = np.random.default_rng(seed)
         self._add(subject.stories, rng, sys.maxsize)
         self.unseen = len(self.texts)
@@ -81,7 +91,8 @@ class Pool:
     def _add(self, stories: Sequence[str], rng: np.random.Generator, most: int) -> None:
         order, limit = rng.permutation(len(stories)), self.subject.model.config.max_seq_len
         for start in range(0, len(order), 1000):
-            rows = self.subject.tokens([stories[int(i)] for i in order[start : start + 1000]])
+            rows = self.subject.tokens([first_sentences(stories[int(i)], self.sentences)
+                                        for i in order[start : start + 1000]])
             for ids, text in zip(rows, self.subject.say(rows), strict=True):
                 if len(self.texts) < most and len(ids) < limit and text not in self.place and len(text.split()) > 3:
                     self.place[text] = len(self.texts)

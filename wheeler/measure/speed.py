@@ -29,15 +29,16 @@ def clock_hz():
         return x
 
     chain(1, 1)
-    n = 20_000_000
-    return 4 * n / best_of(lambda: chain(n, 1), repeats=5, least=0)
+    n = 200_000  # short, so that on a shared machine some of them run undisturbed
+    return 4 * n / best_of(lambda: chain(n, 1))
 
 
 # Vector instructions of the inner loop for one register of cells, counted in the assembly of `run` in
-# wheeler/dynamics/kernels.py, and how many 32-byte ones a Zen 4 core starts in a cycle: min, max, compare and multiply
-# two, all arithmetic together four. 8 float32 cells a register: 9 / 2 = 4.5 cycles; 15 / 4 = 3.75. Loads 5 / 2 = 2.5.
-# The first decides.
-TWO_A_CYCLE, FOUR_A_CYCLE, CELLS = 9, 15, 8
+# wheeler/dynamics/kernels.py, and how many 32-byte ones a Zen 4 core starts in a cycle (timed one by one and mixed):
+# min, max, add and subtract share two units, multiply and compare the other two, blends take any of the four. A 64-byte
+# one takes a unit for two cycles. 8 float32 cells: 8 / 2 = 4 cycles; 15 / 4 = 3.75; loads 5 / 2 = 2.5. The first
+# decides.
+TWO_A_CYCLE, FOUR_A_CYCLE, CELLS = 8, 15, 8
 
 
 def alu_limit(hz):

@@ -86,7 +86,8 @@ class Meaning(nn.Module):
         """(12847, CODE): the tile words in the basis, their mean taken off."""
         if self._codes is None or self._codes.dtype != self.basis.dtype or self._codes.device != self.basis.device:
             words = torch.from_numpy(tile_words()).to(self.basis)
-            self._codes = (words - words.mean(0)) @ self.basis
+            with torch.autocast(self.basis.device.type, enabled=False):       # else they are made anew at every call
+                self._codes = (words - words.mean(0)) @ self.basis
         return self._codes
 
     def projections(self, tiles: int) -> Tensor:

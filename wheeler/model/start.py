@@ -5,8 +5,19 @@ import math
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 START_TEXTS = 50_000                                                          # that a start counts tokens in
+
+
+class NoDraws(TorchFunctionMode):
+    """Inside, torch's layers draw no random numbers for their weights: those that a checkpoint brings need none. (The
+    meta device would do that too, but its draws and copies import torch._dynamo and sympy, which take two seconds.)"""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if getattr(function, "__module__", None) == "torch.nn.init":
+            return kwargs["tensor"]
+        return function(*args, **(kwargs or {}))
 
 
 @torch.no_grad()
