@@ -5,7 +5,7 @@
 #   DATA=stories EPOCHS=1 bash runs/wheeler_21m.sh       # a folder with train.jsonl and validation.jsonl
 #   DATA=sample MAX_STEPS=5 SIZE="--grid_size 32 --d_model 64" FLAGS= SAMPLES=4 bash runs/wheeler_21m.sh
 #
-# The weights in the box have a longer history, on one core: every command of it is on their card.
+# The weights in the box have a longer history: every command of it is on their card.
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 
