@@ -25,7 +25,7 @@ from sample import tokens
 from wheeler.cli import Parser
 from wheeler.frame.code import FrameCode, Reading, cost_of, frame_bits
 from wheeler_cpu import WheelerMemoryCPU, add_noise, frame_image
-from wheeler_memory import WheelerMemory
+from wheeler_store import WheelerMemory
 
 TEXT_CHARACTERS, MEMORIES, MAX_TICKS, LEVELS = 4000, 100, 200, 254            # limits; cells are sent as 0 .. 254
 STORY = ("Once upon a time there was a little rabbit. He lived in a big garden with his mom. One day he found a red "

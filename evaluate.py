@@ -51,10 +51,10 @@ from wheeler.measure.metrics import (
 )
 from wheeler.measure.probes import geometry, space
 from wheeler.measure.survive import disturb, lengths, picture, ticks
+from wheeler.memory.bits import distances, pack
 from wheeler.training.data import TokenDataset, add_data_flags
 from wheeler.training.scores import PATHS, closed, reconstruct, score, share, teacher_forced, wilson_interval
 from wheeler.training.texts import DataError
-from wheeler_memory import distances, pack
 
 TEXTS = ("validation", "beginnings", "random", "unusual")
 FIGURES = ("exact_match", "recall_at_1", "recall_at_10", "nearest", "ratio", "mean")           # that --compare shows

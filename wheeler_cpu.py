@@ -9,27 +9,39 @@
     python wheeler_cpu.py --random 0 --strip out.png     # the same for a uniform random frame
     python wheeler_cpu.py --bench                        # speed table (bench.py dynamics)
 
-The rule. A frame is an (H, W) torus, H, W >= 2. With hi and lo the maximum and minimum of the four neighbours
-(up, down, left, right) of a cell v, tested in this order, all cells at once, arithmetic in the frame's dtype:
+The rules. There are two, "v0.2" (the default) and "v0.3". A frame is an (H, W) torus, H, W >= 2. With hi and lo the
+maximum and minimum of the four neighbours (up, down, left, right) of a cell v, tested in this order, all cells at once,
+arithmetic in the frame's dtype:
 
-    v <= lo     minimum, role -1:   v' = v + (-1 - v) * 0.35
-    v >= hi     maximum, role +1:   v' = v + ( 1 - v) * 0.35
-    otherwise   slope,   role  0:   v' = v + (hi - v) * 0.20
+    v <= lo     minimum, role -1:   v' = v + (-1 - v) * push
+    v >= hi     maximum, role +1:   v' = v + ( 1 - v) * push
+    otherwise   slope,   role  0:   v' = v + (hi - v) * climb
 
-A flat cell passes both tests. `tie_break` says what it does: "min" (default) it is a minimum, "max" it is a maximum,
-"none" it keeps its value bit for bit. The rule's final clip to [-1, 1] is a no-op on frames in range and is not
-computed: (1 - v) * 0.35 <= 1 - v and (hi - v) * 0.20 <= hi - v also after rounding, and rounding is monotone, so v'
-never passes the value it moves to. The same monotony makes the sign of a zero neighbour irrelevant.
+              push   climb   flat cells      converged when, with |v' - v| of all cells               states
+    "v0.2"    0.35   0.20    by tie_break    its mean is below the threshold                          C, O, X
+    "v0.3"    0.57   0.55    stay            its 99th percentile is, for the third tick in a row      C, D, O, X
 
-The search. Tick until mean(|v' - v|) < 1e-4: CONVERGED. Otherwise, at tick index 60, 70, 80, ..., look at the role maps
-of the last 20 frames (a flat cell is -1 in every variant): of the cells that changed role, count those with role[t] ==
+The threshold is `stability_threshold`, 1e-4 unless given. C is CONVERGED, D DEGENERATE, O OSCILLATING, X CHAOTIC.
+
+A flat cell, one that equals its four neighbours, passes both tests. `tie_break` says what it does: "min" (default of
+v0.2) it is a minimum, "max" it is a maximum, "none" (v0.3) it keeps its value bit for bit. The rules' final clip to
+[-1, 1] is a no-op on frames in range and is not computed: (1 - v) * push <= 1 - v and (hi - v) * climb <= hi - v also
+after rounding, and rounding is monotone, so v' never passes the value it moves to. The same monotony makes the sign of
+a zero neighbour irrelevant.
+
+The search. Tick until the frame is still enough: CONVERGED, or under v0.3 DEGENERATE if fewer than 5% of the cells of
+the final frame are beyond 0.33 in absolute value. Otherwise, at tick index 60, 70, 80, ..., look at the role maps of
+the last 20 frames (a flat cell is -1 in every variant): of the cells that changed role, count those with role[t] ==
 role[t + p]; the first p of 2..10 whose count is at least 1% of all cells wins: OSCILLATING. After max_ticks: CHAOTIC.
 
-The mean is defined down to the last bit, so that ticks do not depend on threads or vector width: absolute differences
-add up per column from row 0 to row H - 1; column sums add up left to right in 16 lanes (column mod 16); the lanes add
-up left to right; all in the frame's dtype; then one float64 division by H * W.
+Mean and percentile are defined down to the last bit, so that ticks do not depend on threads or vector width. The mean:
+absolute differences add up per column from row 0 to row H - 1; column sums add up left to right in 16 lanes (column mod
+16); the lanes add up left to right; all in the frame's dtype; then one float64 division by H * W. The percentile: with
+n cells, the differences sorted as d[0] to d[n - 1], and 99 * (n - 1) = 100 * k + r, it is d[k] + (d[k + 1] - d[k]) *
+(r / 100) in float64.
 
-Source: the public Wheeler Memory project (fantomx42/wheeler-memory, commit f8e5f35), its rule, none of its code.
+Source: the public Wheeler Memory project (fantomx42/wheeler-memory), its rules, none of its code: v0.2 at commit
+f8e5f35; v0.3 from what its versions 0.3.x (March to May 2026) do.
 """
 
 import argparse
@@ -43,7 +55,7 @@ from pathlib import Path
 import numpy as np
 
 from wheeler.cli import Parser
-from wheeler.dynamics.kernels import TIE_BREAKS, record, scratch
+from wheeler.dynamics.kernels import TOLERANCE, VARIANTS, record, scratch
 from wheeler.dynamics.pictures import add_noise, frame_image
 from wheeler.dynamics.search import (
     as_frames,
@@ -52,14 +64,18 @@ from wheeler.dynamics.search import (
     roles,
     run_numpy,
     search_attractors,
+    stable_below,
     tick,
     tick_numpy,
-    tie_named,
+    variant_named,
 )
 
-__all__ = ["Trajectory", "WheelerMemoryCPU", "add_noise", "as_frames", "frame_image", "roles", "tick", "tick_numpy"]
+__all__ = ["NUMBA_AVAILABLE", "Trajectory", "WheelerMemoryCPU", "add_noise", "as_frames", "frame_image", "roles",
+           "tick", "tick_numpy"]  # fmt: skip
 
-CONVERGED, OSCILLATING, CHAOTIC = "CONVERGED", "OSCILLATING", "CHAOTIC"
+NUMBA_AVAILABLE = True  # others ask for this name before they use a fast automaton; numba is a requirement here
+CONVERGED, DEGENERATE, OSCILLATING, CHAOTIC = "CONVERGED", "DEGENERATE", "OSCILLATING", "CHAOTIC"
+FAR, FEW = 0.33, 0.05  # rule v0.3: a frame with a smaller share than FEW of cells beyond FAR holds nothing
 
 
 class Trajectory:
@@ -67,17 +83,18 @@ class Trajectory:
 
     final_frame  (H, W) or (B, H, W), dtype of the input (16-bit floats: float32)
     ticks        int, or (B,) int64 array
-    state        "CONVERGED", "OSCILLATING" or "CHAOTIC", or (B,) array of such strings
-    period       int, or (B,) int64 array: 0 converged, 2..10 oscillating, -1 chaotic
+    state        "CONVERGED", "DEGENERATE" (rule v0.3 only), "OSCILLATING" or "CHAOTIC", or (B,) array of such strings
+    period       int, or (B,) int64 array: 0 converged or degenerate, 2..10 oscillating, -1 chaotic
+    rule, tie_break   of the run
     history      (ticks + 1, H, W), the input first; of a batch a list of B such arrays. Computed from a private copy of
                  the input when first read (as long as the run took), then kept.
 
     A batch also works as a sequence: len(trajectory), trajectory[b], iteration.
     """
 
-    def __init__(self, frames, finals, ticks, periods, tie_break, batch):
+    def __init__(self, frames, finals, ticks, periods, tie_break, batch, rule="v0.2"):
         self._frames, self._finals, self._ticks, self._periods = frames, finals, ticks, periods
-        self.tie_break, self.batch = tie_break, batch
+        self.tie_break, self.batch, self.rule = tie_break, batch, rule
 
     def _one(self, values):
         return values if self.batch else values[0]
@@ -89,14 +106,17 @@ class Trajectory:
     @property
     def state(self):
         names = np.where(self._periods == 0, CONVERGED, np.where(self._periods > 0, OSCILLATING, CHAOTIC))
+        if self.rule == "v0.3":
+            far = np.count_nonzero(np.abs(self._finals) > FAR, axis=(1, 2)) / self._finals[0].size
+            names = np.where((self._periods == 0) & (far < FEW), DEGENERATE, names)
         return names if self.batch else str(names[0])
 
     @cached_property
     def history(self):
-        out = []
+        out, tie = [], VARIANTS[variant_named(self.rule, self.tie_break)]
         for frame, ticks in zip(self._frames, self._ticks):
             history = np.empty((int(ticks) + 1, *frame.shape), frame.dtype)
-            record(frame, history, *scratch(1, *frame.shape, frame.dtype)[:3], TIE_BREAKS[self.tie_break])
+            record(frame, history, *scratch(1, *frame.shape, frame.dtype, tie)[:3], tie)
             out.append(history)
         return self._one(out)
 
@@ -110,7 +130,7 @@ class Trajectory:
             raise TypeError("this Trajectory is of a single frame; index its history")
         b = range(len(self))[b]  # IndexError past the end, which also ends iteration
         parts = (a[b : b + 1] for a in (self._frames, self._finals, self._ticks, self._periods))
-        return Trajectory(*parts, self.tie_break, batch=False)
+        return Trajectory(*parts, self.tie_break, batch=False, rule=self.rule)
 
     def __repr__(self):
         h, w = self._finals.shape[1:]
@@ -156,21 +176,26 @@ class Trajectory:
 
     def _head(self, frames=8):
         parts = (a[:frames] for a in (self._frames, self._finals, self._ticks, self._periods))
-        return Trajectory(*parts, self.tie_break, batch=True)
+        return Trajectory(*parts, self.tie_break, batch=True, rule=self.rule)
 
 
 class WheelerMemoryCPU:
     """The dynamics for frames of one size.
 
     width, height: at least 2. use_numba=False runs the plain numpy rule: same bits, about a hundredth of the speed.
-    tie_break: "min", "max" or "none", what a flat cell does (see the top of this file).
+    tie_break: "min", "max" or "none", what a flat cell does; left out, "min" under rule "v0.2" and "none" under "v0.3",
+    which takes no other. rule: "v0.2" or "v0.3"; the table at the top of this file has what they are.
+    stability_threshold: above 0 and at most 1, what the mean (v0.2) or the 99th percentile (v0.3) of the cells' changes
+    in a tick is below in a converged frame. ValueError for anything else.
     """
 
-    def __init__(self, width, height, use_numba=True, tie_break="min"):
+    def __init__(self, width, height, use_numba=True, tie_break=None, rule="v0.2", stability_threshold=TOLERANCE):
         self.width, self.height = positive("width", width), positive("height", height)
         if min(self.width, self.height) < 2:
             raise ValueError(f"width x height is {self.width} x {self.height}; both must be at least 2")
-        self.use_numba, self.tie_break = bool(use_numba), tie_named(tie_break)
+        self._variant = variant_named(rule, tie_break)
+        self.use_numba, self.rule, self.tie_break = bool(use_numba), rule, "none" if rule == "v0.3" else self._variant
+        self.stability_threshold = stable_below(stability_threshold)
 
     def run_dynamics(self, frame, max_ticks=1000, history=False):
         """Run frame (H, W) or frames (B, H, W) to their attractors: a Trajectory.
@@ -183,12 +208,14 @@ class WheelerMemoryCPU:
         frames, batch = as_frames(frame, self.height, self.width)
         frames = frames.copy()  # the history is computed from it later, whatever the caller does to the input
         if self.use_numba:
-            finals, ticks, periods = search_attractors(frames, max_ticks, self.tie_break)
+            finals, ticks, periods = search_attractors(frames, max_ticks, self._variant,
+                                                       threshold=self.stability_threshold)  # fmt: skip
         else:
             if not (np.abs(frames) <= 1).all():
                 refuse(frames)
-            finals, ticks, periods = map(np.array, zip(*(run_numpy(f, max_ticks, self.tie_break) for f in frames)))
-        trajectory = Trajectory(frames, finals, ticks, periods, self.tie_break, batch)
+            ends = (run_numpy(f, max_ticks, self._variant, self.stability_threshold) for f in frames)
+            finals, ticks, periods = map(np.array, zip(*ends))
+        trajectory = Trajectory(frames, finals, ticks, periods, self.tie_break, batch, self.rule)
         if history:
             trajectory.history
         return trajectory
@@ -203,8 +230,11 @@ def main(argv=None):
     parser.add_argument("--random", type=int, metavar="SEED", help="run a uniform random 64x64 frame instead of a file")
     parser.add_argument("--max_ticks", "--max-ticks", type=int, default=1000,
                         help="give up as CHAOTIC after this many (default 1000)")
-    parser.add_argument("--tie_break", "--tie-break", default="min",
-                        help="what a flat cell does: min, max or none (default min)")
+    parser.add_argument("--tie_break", "--tie-break",
+                        help="what a flat cell does: min, max or none (default min; none under v0.3)")
+    parser.add_argument("--rule", default="v0.2", help="v0.2 or v0.3 (default v0.2)")
+    parser.add_argument("--stability_threshold", "--stability-threshold", type=float, default=TOLERANCE,
+                        help="a frame that changes less has converged (default 1e-4)")
     parser.add_argument("--out", help="write the final frame(s) to this .npy file")
     parser.add_argument("--gif", help="write an animation of the trajectory (one frame only)")
     parser.add_argument("--strip", help="write a strip of frames, input to attractor, as PNG")
@@ -220,7 +250,9 @@ def main(argv=None):
         else:
             frames = np.load(args.frame, allow_pickle=False)
         height, width = as_frames(frames)[0].shape[1:]
-        trajectory = WheelerMemoryCPU(width, height, tie_break=args.tie_break).run_dynamics(frames, args.max_ticks)
+        dynamics = WheelerMemoryCPU(width, height, tie_break=args.tie_break, rule=args.rule,
+                                    stability_threshold=args.stability_threshold)  # fmt: skip
+        trajectory = dynamics.run_dynamics(frames, args.max_ticks)
         if args.out:
             np.save(args.out, trajectory.final_frame)
         if args.gif:

@@ -3,7 +3,7 @@
 import numpy as np
 
 
-def tick(frame, tie_break="min"):
+def tick(frame, tie_break="min", push=0.35, climb=0.20):
     """One tick of an (H, W) array. Every operation is one correctly rounded operation in the array's dtype."""
     kind = frame.dtype.type
     height, width = frame.shape
@@ -19,11 +19,11 @@ def tick(frame, tie_break="min"):
                 new[i, j] = v
                 continue
             if v <= lo and not (v >= hi and tie_break == "max"):
-                delta = (kind(-1) - v) * kind(0.35)
+                delta = (kind(-1) - v) * kind(push)
             elif v >= hi:
-                delta = (kind(1) - v) * kind(0.35)
+                delta = (kind(1) - v) * kind(push)
             else:
-                delta = (hi - v) * kind(0.20)
+                delta = (hi - v) * kind(climb)
             new[i, j] = min(max(v + delta, kind(-1)), kind(1))
     return new
 
@@ -71,13 +71,36 @@ def period(role_maps):
     return 0
 
 
-def run(frame, max_ticks=1000, tie_break="min"):
+def change_99(new, old):
+    """The 99th percentile of |new - old|: sorted, between the two nearest places in proportion, in float64."""
+    height, width = new.shape
+    changes = sorted(float(abs(new[i, j] - old[i, j])) for i in range(height) for j in range(width))
+    place, rest = divmod(99 * (len(changes) - 1), 100)
+    return changes[place] + (changes[place + 1] - changes[place]) * (rest / 100)
+
+
+def tick_new(frame):
+    """One tick of rule v0.3."""
+    return tick(frame, "none", 0.57, 0.55)
+
+
+def degenerate(frame):
+    """Whether under 5% of the cells are beyond 0.33."""
+    return 20 * sum(abs(v) > frame.dtype.type(0.33) for v in frame.ravel()) < frame.size
+
+
+def run(frame, max_ticks=1000, tie_break="min", rule="v0.2", threshold=1e-4):
     """Returns (state, ticks, period, history as a list with the input first)."""
-    history = [frame]
+    history, calm = [frame], 0
     for i in range(max_ticks):
-        history.append(tick(history[-1], tie_break))
-        if mean_change(history[-1], history[-2]) < 1e-4:
-            return "CONVERGED", i + 1, 0, history
+        history.append(tick(history[-1], tie_break) if rule == "v0.2" else tick_new(history[-1]))
+        if rule == "v0.2":
+            if mean_change(history[-1], history[-2]) < threshold:
+                return "CONVERGED", i + 1, 0, history
+        else:
+            calm = calm + 1 if change_99(history[-1], history[-2]) < threshold else 0
+            if calm == 3:
+                return "DEGENERATE" if degenerate(history[-1]) else "CONVERGED", i + 1, 0, history
         if i >= 60 and i % 10 == 0:
             found = period([roles(f) for f in history[-20:]])
             if found:

@@ -33,7 +33,7 @@ def test_the_inner_loop_is_vectorised_and_counted():
         pytest.skip("the counts are for AVX-512")
     run = numba.njit(**{"error_model": "numpy", "nogil": True})(kernels.run.py_func)  # not from the disk cache
     frame = np.zeros((64, 64), np.float32)
-    run(frame, frame.copy(), *kernels.scratch(1, 64, 64, frame.dtype), 1, True, ())
+    run(frame, frame.copy(), *kernels.scratch(1, 64, 64, frame.dtype), 1, True, (), kernels.TOLERANCE)
     assembly = next(iter(run.inspect_asm().values()))
     assert not re.search(r"vfn?m(add|sub)", assembly)
     loops = re.split(r"\n\.LBB", assembly)
@@ -380,6 +380,7 @@ def test_survival_and_capacity_sections(capsys, tmp_path):
                        str(tmp_path)]) == 0
     out = last_line(capsys)
     assert out["survival"]["perturbation-proof, max, 0.9"] == 1 and out["survival"]["signs, max, 0.9"] < 0.9
+    assert out["survival"]["perturbation-proof, fidelity, 0.1"] > 0.99 > out["survival"]["hash frames, fidelity, 0.1"]
     assert 0.3 < out["capacity"]["bits_per_cell"]["6"]["perturbation-proof"] < 0.35
     assert out["capacity"]["bits_64x64"]["signs"] == 4096 and (tmp_path / "survival.png").stat().st_size > 10_000
 

@@ -135,6 +135,19 @@ def test_any_split_into_meaning_and_words_is_proof(height, width):
         assert np.array_equal(after < 0, frame < 0)
 
 
+def test_frames_are_fixed_points_of_both_rules_and_come_back():
+    for seed in range(50):
+        rng = np.random.default_rng(seed)
+        rows = seed % 9
+        frame = join_tiles(tile_words()[rng.integers(0, len(tile_words()), 64)], 64, 64)
+        fill_regions(frame, word_regions(64, 64, rows), int.from_bytes(rng.bytes(number_bits(64, 64) // 8 - 1), "big"))
+        for rule, ticks in (("v0.2", 1), ("v0.3", 3)):
+            dynamics = WheelerMemoryCPU(64, 64, rule=rule)
+            kept, back = dynamics.run_dynamics(frame), dynamics.run_dynamics(add_noise(frame, 0.9, rng))
+            assert (kept.state, kept.ticks) == ("CONVERGED", ticks) and np.array_equal(kept.final_frame, frame)
+            assert back.state == "CONVERGED" and np.array_equal(back.final_frame < 0, frame < 0)
+
+
 def test_how_much_rows_hold():
     assert 1230 < frame_bits(64, 64) < 1331 and 120 < words_bits(64, 64, 1) < 170 and words_bits(64, 64, 0) == 0
     assert all(words_bits(32, 32, rows) < words_bits(32, 32, rows + 1) for rows in range(4))

@@ -128,6 +128,17 @@ def test_survival_table_and_figure(tmp_path):
         theory.noisy(drawn["signs"], 1.0, np.random.default_rng(0))
 
 
+def test_fidelity_of_hash_frames_and_of_proof_frames():
+    frames = theory.hash_frames(["a", "b"], 32, 40)
+    assert frames.shape == (2, 32, 40) and frames.dtype == np.float32 and np.abs(frames).max() <= 1
+    assert np.array_equal(frames[1], theory.hash_frames(["b"], 32, 40)[0]) and not np.array_equal(*frames)
+    settled = WheelerMemoryCPU(40, 32, rule="v0.3").run_dynamics(frames).final_frame
+    for attractors, low, high in ((settled, 0.80, 0.90), (theory.sample_proof(32, 40, seed=0, count=2), 0.91, 0.96)):
+        found = theory.fidelity(attractors)
+        assert list(found) == [0.1, 0.25, 0.5, 0.75, 1.0] and low < np.mean(list(found.values())) < high
+        assert theory.fidelity(attractors, (0.0,))[0.0] > 0.99 and found == theory.fidelity(attractors)
+
+
 def test_noise_up_to_the_sign_never_breaks_a_proof_pattern():
     proof = theory.sample_proof(12, 13, seed=3, sweeps=5, count=20)
     rng = np.random.default_rng(0)

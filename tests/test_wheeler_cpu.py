@@ -1,6 +1,7 @@
 """wheeler_cpu.py against the plain-loop oracle, and the laws of the automaton."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 import wheeler_cpu
-from wheeler.dynamics import kernels
+from wheeler.dynamics import kernels, search
 from wheeler_cpu import Trajectory, WheelerMemoryCPU, tick
 
 TIES = ["min", "max", "none"]
@@ -36,6 +37,8 @@ def sample(kind, shape, dtype, seed):
         frame = rng.uniform(-1, 1, shape)
     elif kind == "levels":
         frame = rng.integers(-2, 3, shape) / 2
+    elif kind == "flat":
+        frame = np.full(shape, 0.25)
     elif kind == "signs":
         frame = rng.choice([-1.0, 1.0], shape)
     else:
@@ -44,7 +47,7 @@ def sample(kind, shape, dtype, seed):
     return frame.astype(dtype)
 
 
-def run(frame, tie="min", max_ticks=1000, **options):
+def run(frame, tie=None, max_ticks=1000, **options):
     return WheelerMemoryCPU(frame.shape[1], frame.shape[0], tie_break=tie, **options).run_dynamics(frame, max_ticks)
 
 
@@ -59,6 +62,51 @@ def test_every_bit_equals_the_oracle(dtype, tie):
                 got = run(frame, tie, 130, use_numba=use_numba)
                 assert (got.state, got.ticks, got.period) == (state, ticks, period), (shape, kind, use_numba)
                 assert same(got.final_frame, history[-1]) and same(got.history, np.stack(history)), (shape, kind)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rule_v03_and_every_threshold_equal_the_oracle(dtype):
+    states = set()
+    for seed, shape in enumerate(SHAPES if JIT else SHAPES[:4]):
+        for kind in ("uniform", "levels", "signs", "tiny", "flat"):
+            frame = sample(kind, shape, dtype, seed)
+            for rule in ("v0.2", "v0.3"):
+                for threshold in (5e-4, 1e-4, 1e-6):
+                    state, ticks, period, history = naive.run(frame, 90, rule=rule, threshold=threshold)
+                    for use_numba in (True, False):
+                        got = run(frame, None, 90, use_numba=use_numba, rule=rule, stability_threshold=threshold)
+                        assert (got.state, got.ticks, got.period) == (state, ticks, period), (shape, kind, threshold)
+                        assert same(got.history, np.stack(history)) and same(got.final_frame, history[-1])
+                    states.add((rule, state))
+    assert {("v0.3", "DEGENERATE"), ("v0.3", "CONVERGED"), ("v0.2", "CONVERGED")} <= states
+    assert ("v0.2", "DEGENERATE") not in states
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_percentile_equals_the_oracle_at_its_edges(dtype):
+    """Thresholds at, just below and just above the changes on both sides of the percentile, and the percentile."""
+    for seed, (h, w) in enumerate([(2, 2), (3, 5), (9, 33), (11, 16), (10, 10), (11, 11)]):
+        new, old = (sample("uniform", (h, w), dtype, seed + k) for k in (0, 50))
+        place, changes = 99 * (h * w - 1) // 100, np.sort(np.abs(new - old), axis=None)
+        expected = naive.change_99(new, old)
+        assert search.percentile_99(np.abs(new - old)) == expected
+        assert expected == pytest.approx(float(np.percentile(changes.astype(np.float64), 99)), rel=1e-12)
+        x, y, acc, _ = kernels.scratch(1, h, w, np.dtype(dtype))
+        kernels._load(new, x, y)
+        kernels._load(old, y, y)
+        edges = [float(changes[place]), float(changes[place + 1]), expected, float(np.float32(expected))]
+        for edge in edges:
+            for threshold in (np.nextafter(edge, 0), edge, np.nextafter(edge, 3)):
+                assert kernels._calm(y, x, acc, h, w, float(threshold)) == (expected < threshold)
+
+
+@pytest.mark.skipif(not JIT, reason="slow in plain Python")
+def test_a_64x64_frame_equals_the_oracle_under_v03():
+    frame = sample("uniform", (64, 64), np.float32, 7)
+    for threshold in (5e-4, 1e-6):
+        state, ticks, _, history = naive.run(frame, rule="v0.3", threshold=threshold)
+        got = run(frame, None, rule="v0.3", stability_threshold=threshold)
+        assert got.state == state == "CONVERGED" and got.ticks == ticks and same(got.history, np.stack(history))
 
 
 @pytest.mark.skipif(not JIT, reason="slow in plain Python")
@@ -111,12 +159,18 @@ def test_range_is_kept_without_the_clip():
         for _ in range(20):
             frame = tick(frame)
             assert np.abs(frame).max() <= 1
+        for _ in range(20):
+            frame = tick(frame * dtype(0.999), rule="v0.3")
+            assert np.abs(frame).max() <= 1
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not JIT, reason="two thousand million cells")
-def test_no_float32_leaves_the_range():
+@pytest.mark.parametrize("push", [0.35, 0.57])
+def test_no_float32_leaves_the_range(push):
     """Every float32 in [-1, 1]: an extremum never passes +-1, so the clip is a no-op."""
+
+    rate = np.float32(push)
 
     @numba.njit(parallel=True)
     def worst():
@@ -125,8 +179,8 @@ def test_no_float32_leaves_the_range():
             v = np.int32(k)
             v = np.array([v], np.int32).view(np.float32)[0]
             for s in (v, -v):
-                up = s + (np.float32(1) - s) * np.float32(0.35)
-                down = s + (np.float32(-1) - s) * np.float32(0.35)
+                up = s + (np.float32(1) - s) * rate
+                down = s + (np.float32(-1) - s) * rate
                 out += (not (s <= up <= np.float32(1))) + (not (np.float32(-1) <= down <= s))
         return out
 
@@ -156,6 +210,37 @@ def test_batch_equals_single_and_threads_change_nothing():
                 assert same(one.final_frame, singles[b].final_frame) and same(batch.history[b], singles[b].history)
     finally:
         numba.set_num_threads(before)
+
+
+def test_rule_and_threshold_reach_batches_rows_and_the_history():
+    frames = np.stack([sample("uniform", (6, 9), np.float32, s) for s in range(5)] + [np.zeros((6, 9), np.float32)])
+    for rule in ("v0.3", "v0.2", "v0.3"):  # in turn: the work buffers that are kept hold the rates of the last rule
+        dynamics = WheelerMemoryCPU(9, 6, rule=rule, stability_threshold=1e-5)
+        batch = dynamics.run_dynamics(frames)
+        for b, one in enumerate(batch):
+            state, ticks, period, history = naive.run(frames[b], rule=rule, threshold=1e-5)
+            assert (one.state, one.ticks, one.period, one.rule) == (state, ticks, period, rule)
+            assert batch.state[b] == state and same(one.history, np.stack(history))
+            assert same(tick(frames[b], 2, rule=rule), history[2])
+    assert list(batch.state) == ["CONVERGED"] * 5 + ["DEGENERATE"] and batch.tie_break == dynamics.tie_break == "none"
+    assert WheelerMemoryCPU(9, 6).tie_break == "min" and WheelerMemoryCPU(9, 6).stability_threshold == 1e-4
+
+
+def test_a_frame_with_little_in_it_is_degenerate():
+    dynamics = WheelerMemoryCPU(10, 10, rule="v0.3")
+    for dtype in DTYPES:
+        frame = np.full((10, 10), 0.33, dtype)  # flat cells stay, and 0.33 is not beyond 0.33
+        assert [dynamics.run_dynamics(frame).state, dynamics.run_dynamics(frame).ticks] == ["DEGENERATE", 3]
+        assert dynamics.run_dynamics(np.full((10, 10), -0.3301, dtype)).state == "CONVERGED"
+        assert dynamics.run_dynamics(frame, 2).state == "CHAOTIC"
+    finals = np.zeros((2, 10, 10), np.float32)
+    finals[0, 0, :5], finals[1, 0, :4] = -1, 1  # 5% are enough
+    states = Trajectory(finals, finals, np.full(2, 3), np.zeros(2, int), "none", True, "v0.3").state
+    assert list(states) == ["CONVERGED", "DEGENERATE"]
+
+
+def test_other_projects_find_a_fast_automaton():
+    assert wheeler_cpu.NUMBA_AVAILABLE is True and "NUMBA_AVAILABLE" in wheeler_cpu.__all__
 
 
 def test_states():
@@ -240,6 +325,16 @@ def test_bad_arguments():
             WheelerMemoryCPU(width, height)
     with pytest.raises(ValueError, match="min, max, none"):
         WheelerMemoryCPU(4, 4, tie_break="left")
+    for rule in ("v0.4", "", None, 0.3, ["v0.3"]):
+        with pytest.raises(ValueError, match=re.escape(f"rule is {rule!r}; it must be one of v0.2, v0.3")):
+            WheelerMemoryCPU(4, 4, rule=rule)
+    with pytest.raises(ValueError, match="tie_break is 'min'; with rule \"v0.3\""):
+        WheelerMemoryCPU(4, 4, tie_break="min", rule="v0.3")
+    for threshold in (0, -1e-4, 1.01, np.nan, np.inf, "1e-4", None, True, 1j, np.zeros(1)):
+        with pytest.raises(ValueError, match=re.escape(f"stability_threshold is {threshold!r}; it must be a number")):
+            WheelerMemoryCPU(4, 4, stability_threshold=threshold)
+    for threshold in (1, np.float32(5e-4), 1e-6):
+        assert WheelerMemoryCPU(4, 4, stability_threshold=threshold).stability_threshold == float(threshold)
     for ticks in (0, -1, 1.5, None):
         with pytest.raises(ValueError, match="max_ticks"):
             WheelerMemoryCPU(4, 4).run_dynamics(np.zeros((4, 4)), ticks)
@@ -280,10 +375,13 @@ def test_command_line(tmp_path, capsys):
     assert capsys.readouterr().out.startswith("CONVERGED  ticks ")
     assert np.load(paths["o.npy"]).shape == (6, 7)
     assert os.path.getsize(paths["o.gif"]) > 500 and os.path.getsize(paths["o.png"]) > 100
+    assert wheeler_cpu.main(["--random", "0", "--rule", "v0.3", "--stability-threshold", "5e-4"]) == 0
+    assert capsys.readouterr().out.startswith("CONVERGED  ticks 18 ")
     np.save(tmp_path / "bad.npy", np.full((4, 4), 3.0))
     (tmp_path / "no.npy").write_text("not an array")
     for argv in ([str(tmp_path / "bad.npy")], ["missing.npy"], [], [str(tmp_path / "no.npy")],
-                 [paths["f.npy"], "--max-ticks", "0"], [paths["f.npy"], "--tie-break", "x"]):  # fmt: skip
+                 [paths["f.npy"], "--max-ticks", "0"], [paths["f.npy"], "--tie-break", "x"],
+                 [paths["f.npy"], "--rule", "x"], [paths["f.npy"], "--stability_threshold", "0"]):  # fmt: skip
         assert wheeler_cpu.main(argv) == 2
         out = capsys.readouterr()
         assert not out.out and out.err.count("\n") == 1 and "error:" in out.err
@@ -294,7 +392,7 @@ def test_command_line(tmp_path, capsys):
 
 @pytest.mark.skipif(not JIT, reason="this is the run without JIT")
 def test_the_same_tests_pass_without_jit():
-    chosen = "oracle and not 64x64 or flat or batch or symmetries or history"
+    chosen = "oracle and not 64x64 or reach or degenerate or flat or batch or symmetries or history"
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", __file__, "-k", chosen]
     done = subprocess.run(command, env={**os.environ, "NUMBA_DISABLE_JIT": "1"}, capture_output=True, text=True)
     assert done.returncode == 0 and " passed" in done.stdout, done.stdout[-2000:]

@@ -10,6 +10,7 @@ import numpy as np
 from numba import njit, prange
 
 PUSH, CLIMB, TOLERANCE = 0.35, 0.20, 1e-4  # rates of extrema and slopes, convergence threshold
+NEW_RATES, CALM_TICKS = (0.57, 0.55), 3  # of rule v0.3: the rates, and how many ticks in a row must be calm
 WINDOW, FIRST_CHECK, CHECK_EVERY, MAX_PERIOD = 20, 60, 10, 10  # oscillation test: frames, tick indices, periods
 MASK = 2**40 - 1  # i & MASK tells LLVM that i is not negative, so that it drops numba's test for a wrapped index
 LANES = 16  # columns of a frame start and end on a multiple of 16 in the work buffers: one AVX-512 register of float32
@@ -84,7 +85,7 @@ def _cell(v, up, down, left, right, rates, tie):
         if v <= lo:
             target, rate = minus_one, push
     new = v + (target - v) * rate
-    if len(tie) == 2 and v <= lo and v >= hi:
+    if len(tie) >= 2 and v <= lo and v >= hi:
         new = v
     return new
 
@@ -120,10 +121,10 @@ def _fold(acc, w):
 
 
 @jit
-def _still(x, y, acc, h, w, need):
-    """Whether mean(|y - x|) is below TOLERANCE, and how many rows had to be summed to know.
+def _still(x, y, acc, h, w, need, threshold):
+    """Whether mean(|y - x|) is below the threshold, and how many rows had to be summed to know.
 
-    Adding non-negative numbers is monotone, also rounded: once the mean over the first rows reaches the tolerance the
+    Adding non-negative numbers is monotone, also rounded: once the mean over the first rows reaches the threshold the
     mean over all rows does, and the other rows need no sum. Most ticks need one to four of 64 rows; `need` is where to
     look first, the answer of the last tick.
     """
@@ -136,10 +137,48 @@ def _still(x, y, acc, h, w, need):
             for j in range(LANES, LANES + blocks * LANES):
                 acc[0, j] += abs(y[i, j] - x[i, j])
         done = stop
-        still = float(_fold(acc, w)) / (h * w) < TOLERANCE
+        still = float(_fold(acc, w)) / (h * w) < threshold
         if done == h or not still:
             return still, done
         stop = min(done + done // 4 + 1, h)
+
+
+@jit
+def _calm(x, y, acc, h, w, threshold):
+    """Whether the 99th percentile of |y - x| is below the threshold.
+
+    With the changes sorted it lies between those at places k and k + 1: below the threshold if the change at k + 1 is,
+    not below it if that at k is not. A count of the large ones decides, so nothing is sorted, and before the frame is
+    nearly still a few rows are enough.
+    """
+    k, share = 99 * (h * w - 1) // 100, (99 * (h * w - 1) % 100) / 100
+    one, zero, blocks = acc[2, 0], acc[2, 0] - acc[2, 0], acc.shape[1] // LANES - 2
+    acc[2, 4] = threshold  # in the frame's dtype, rounded up: a change is below this one if it is below the other
+    if np.float64(acc[2, 4]) < threshold:
+        acc[2, 4] = np.nextafter(acc[2, 4], one + one)
+    limit, large = acc[2, 4], 0
+    for j in range(acc.shape[1]):
+        acc[0, j] = 0
+    for i in range(1, h + 1):
+        for j in range(LANES, LANES + blocks * LANES):  # a count for each column: one for all would be scalar code
+            acc[0, j] += one if abs(y[i, j] - x[i, j]) >= limit else zero
+        if i % 4 == 0 or i == h:
+            large = 0
+            for j in range(LANES, LANES + w):
+                large += int(acc[0, j])
+            if large >= h * w - k:
+                return False
+    if large < h * w - k - 1:
+        return True
+    low, high = 0.0, 2.0
+    for i in range(1, h + 1):
+        for j in range(LANES, LANES + w):
+            change = np.float64(abs(y[i, j] - x[i, j]))
+            if change < threshold:
+                low = max(low, change)
+            else:
+                high = min(high, change)
+    return low + (high - low) * share < threshold
 
 
 @jit
@@ -179,19 +218,23 @@ def _period(roles, first):
 
 
 @jit
-def run(frame, final, x, y, acc, roles, max_ticks, search, tie):
+def run(frame, final, x, y, acc, roles, max_ticks, search, tie, threshold):
     """Run frame (H, W) and fill final. Returns (ticks, period): period 0 converged, 2..10 oscillating, -1 chaotic;
     ticks is -1 if a value is out of range. Without search exactly max_ticks ticks are run."""
     h, w = frame.shape
     if not _load(frame, x, y):
         return -1, 0
-    ticks, period, need = max_ticks, -1, 1
+    ticks, period, need, calm = max_ticks, -1, 1, 0
     for i in range(max_ticks):
         _tick(x, y, acc, h, w, tie)
         x, y = y, x
         if not search:
             continue
-        still, need = _still(y, x, acc, h, w, need)
+        if len(tie) == 3:
+            calm = calm + 1 if _calm(y, x, acc, h, w, threshold) else 0
+            still = calm == CALM_TICKS
+        else:
+            still, need = _still(y, x, acc, h, w, need, threshold)
         if still:
             ticks, period = i + 1, 0
             break
@@ -218,26 +261,30 @@ def record(frame, history, x, y, acc, tie):
 
 
 @njit(error_model="numpy", nogil=True, cache=True, parallel=True)
-def run_batch(frames, finals, ticks, periods, x, y, acc, roles, max_ticks, search, tie):
+def run_batch(frames, finals, ticks, periods, x, y, acc, roles, max_ticks, search, tie, threshold):
     """run for frames (B, H, W), in parallel over frames; every thread owns one slab of x, y, acc, roles."""
     for b in prange(frames.shape[0]):
         t = numba.get_thread_id()
-        ticks[b], periods[b] = run(frames[b], finals[b], x[t], y[t], acc[t], roles[t], max_ticks, search, tie)
+        ticks[b], periods[b] = run(frames[b], finals[b], x[t], y[t], acc[t], roles[t], max_ticks, search, tie,
+                                   threshold)  # fmt: skip
 
 
 # The tie-break travels as a tuple whose length says which it is: the compiler knows lengths, so that each variant gets
 # its own code without a branch, and functions at module level can be cached on disk (closures over functions cannot).
+# Rule v0.3, whose flat cells stay, is the fourth.
 TIE_BREAKS = {"min": (), "max": (0,), "none": (0, 0)}
+VARIANTS = {**TIE_BREAKS, "v0.3": (0, 0, 0)}
 _local = threading.local()
 
 
-def scratch(threads, h, w, dtype):
-    """Work buffers for `threads` threads, kept for the next call of the same size from the same Python thread.
+def scratch(threads, h, w, dtype, tie=()):
+    """Work buffers for `threads` threads, kept for the next call of the same size and rule from the same Python thread.
 
     x, y, acc and roles, uninitialised, with an axis of threads in front unless it is one. Rows are aligned to 64 bytes,
     a cache line and an AVX-512 register.
     """
-    key = threads, h, w, dtype
+    rates = NEW_RATES if len(tie) == 3 else (PUSH, CLIMB)
+    key = threads, h, w, dtype, rates
     if getattr(_local, "key", None) != key:
         row = (-(-w // LANES) + 2) * LANES
 
@@ -251,7 +298,7 @@ def scratch(threads, h, w, dtype):
         # loads from one for reads of what was just stored to the other, which costs up to 30%.
         buffers = aligned(h + 2, 0), aligned(h + 2, 2048), aligned(3, 3072)
         # constants in the code would be loaded for every 16 cells; values from memory stay in registers: 4% of a tick
-        buffers[2][:, 2, :4] = 1, -1, PUSH, CLIMB
+        buffers[2][:, 2, :4] = 1, -1, *rates
         _local.key, _local.batch = key, (*buffers, np.empty((threads, WINDOW, h, w), np.int8))
         _local.single = tuple(buffer[0] for buffer in _local.batch)
     return _local.single if threads == 1 else _local.batch

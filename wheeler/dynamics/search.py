@@ -1,24 +1,30 @@
 """The Wheeler dynamics on checked frames: ticks and attractors, with numba and in plain numpy. See wheeler_cpu.py."""
 
+import numbers
 import operator
 
 import numba
 import numpy as np
 
 from wheeler.dynamics.kernels import (
+    CALM_TICKS,
     CHECK_EVERY,
     CLIMB,
     FIRST_CHECK,
     LANES,
     MAX_PERIOD,
+    NEW_RATES,
     PUSH,
     TIE_BREAKS,
     TOLERANCE,
+    VARIANTS,
     WINDOW,
     run,
     run_batch,
     scratch,
 )
+
+RULES = ("v0.2", "v0.3")
 
 
 def as_frames(frames, height=None, width=None):
@@ -71,64 +77,99 @@ def tie_named(name):
     return name
 
 
-def search_attractors(frames, max_ticks, tie_break, search=True):
+def variant_named(rule, tie_break):
+    """The key of VARIANTS for a rule and its tie-break, None for the rule's own; ValueError for what there is not."""
+    if rule == "v0.2":
+        return "min" if tie_break is None else tie_named(tie_break)
+    if rule != "v0.3":
+        raise ValueError(f"rule is {rule!r}; it must be one of {', '.join(RULES)}")
+    if tie_break not in (None, "none"):
+        raise ValueError(f'tie_break is {tie_break!r}; with rule "v0.3" it must be "none" or left out: flat cells stay')
+    return rule
+
+
+def stable_below(value):
+    """stability_threshold as a float; ValueError unless it is a number above 0 and at most 1."""
+    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not 0 < value <= 1:
+        raise ValueError(f"stability_threshold is {value!r}; it must be a number above 0 and at most 1")
+    return float(value)
+
+
+def search_attractors(frames, max_ticks, variant, search=True, threshold=TOLERANCE):
     """run on checked frames (B, H, W): finals like frames, ticks (B,) int64, periods (B,) int64."""
     (b, h, w), dtype = frames.shape, frames.dtype
-    finals, tie = np.empty_like(frames), TIE_BREAKS[tie_break]
+    finals, tie = np.empty_like(frames), VARIANTS[variant]
     threads = min(b, numba.get_num_threads()) if b > 1 else 1
     ticks, periods = np.empty(b, np.int64), np.empty(b, np.int64)
     if threads == 1:
-        buffers = scratch(1, h, w, dtype)
+        buffers = scratch(1, h, w, dtype, tie)
         for k in range(b):
-            ticks[k], periods[k] = run(frames[k], finals[k], *buffers, max_ticks, search, tie)
+            ticks[k], periods[k] = run(frames[k], finals[k], *buffers, max_ticks, search, tie, threshold)
     else:
         # get_thread_id counts all threads of the pool, also beyond a lowered number
-        slabs = scratch(numba.config.NUMBA_NUM_THREADS, h, w, dtype)
-        run_batch(frames, finals, ticks, periods, *slabs, max_ticks, search, tie)
+        slabs = scratch(numba.config.NUMBA_NUM_THREADS, h, w, dtype, tie)
+        run_batch(frames, finals, ticks, periods, *slabs, max_ticks, search, tie, threshold)
     if (ticks[0] if b == 1 else ticks.min()) < 0:
         refuse(frames)
     return finals, ticks, periods
 
 
-def tick(frames, ticks=1, tie_break="min"):
+def tick(frames, ticks=1, tie_break=None, rule="v0.2"):
     """The frame (H, W) or frames (B, H, W) after exactly `ticks` ticks, as a new array of the same shape and dtype.
+
+    Frames, tie_break, rule and ValueError as in WheelerMemoryCPU and its run_dynamics.
 
     >>> tick(np.array([[0.0, 0.5], [-0.5, 1.0]]))   # -0.5 is a minimum, 1 a maximum, 0 climbs to 0.5, 0.5 climbs to 1
     array([[ 0.1  ,  0.6  ],
            [-0.675,  1.   ]])
     """
     frames, batch = as_frames(frames)
-    finals = search_attractors(frames, positive("ticks", ticks), tie_named(tie_break), search=False)[0]
+    finals = search_attractors(frames, positive("ticks", ticks), variant_named(rule, tie_break), search=False)[0]
     return finals if batch else finals[0]
 
 
-def tick_numpy(frame, tie_break="min"):
+def tick_numpy(frame, variant="min"):
     """One tick of frame (H, W) in plain numpy: the rule to read, and the baseline of the speed table.
 
-    Returns (new frame, column sums of |new - old|).
+    variant: a tie-break of rule v0.2, or "v0.3". Returns (new frame, column sums of |new - old|).
     """
+    push, rate = NEW_RATES if variant == "v0.3" else (PUSH, CLIMB)
     up, down, left, right = (np.roll(frame, shift, axis) for axis in (0, 1) for shift in (1, -1))
     hi = np.maximum(np.maximum(up, down), np.maximum(left, right))
     lo = np.minimum(np.minimum(up, down), np.minimum(left, right))
     low, high = frame <= lo, frame >= hi
-    fall, rise, climb = (-1 - frame) * PUSH, (1 - frame) * PUSH, (hi - frame) * CLIMB
-    first, second = (np.where(high, rise, climb), low) if tie_break == "min" else (np.where(low, fall, climb), high)
-    new = np.clip(frame + np.where(second, fall if tie_break == "min" else rise, first), -1, 1)
-    if tie_break == "none":
+    fall, rise, climb = (-1 - frame) * push, (1 - frame) * push, (hi - frame) * rate
+    first, second = (np.where(high, rise, climb), low) if variant == "min" else (np.where(low, fall, climb), high)
+    new = np.clip(frame + np.where(second, fall if variant == "min" else rise, first), -1, 1)
+    if variant in ("none", "v0.3"):
         new = np.where(low & high, frame, new)
     return new, np.abs(new - frame).sum(axis=0)
 
 
-def run_numpy(frame, max_ticks, tie_break):
+def mean_of(columns, cells):
+    """The mean change of a tick from its column sums, in the order that wheeler_cpu.py documents."""
+    lanes = np.zeros((-(-len(columns) // LANES), LANES), columns.dtype)
+    lanes.reshape(-1)[: len(columns)] = columns
+    return float(lanes.cumsum(axis=0)[-1].cumsum()[-1]) / cells  # cumsum adds left to right, sum need not
+
+
+def percentile_99(change):
+    """The 99th percentile of an array of changes, in float64, as wheeler_cpu.py defines it."""
+    place, rest = divmod(99 * (change.size - 1), 100)
+    low, high = np.sort(change, axis=None)[place : place + 2].astype(np.float64)
+    return low + (high - low) * (rest / 100)
+
+
+def run_numpy(frame, max_ticks, variant, threshold=TOLERANCE):
     """The search in plain numpy: (final, ticks, period) of one checked frame."""
     h, w = frame.shape
-    window = []
+    window, calm = [], 0
     for i in range(max_ticks):
-        frame, columns = tick_numpy(frame, tie_break)
-        lanes = np.zeros((-(-w // LANES), LANES), frame.dtype)
-        lanes.reshape(-1)[:w] = columns
-        total = lanes.cumsum(axis=0)[-1].cumsum()[-1]  # cumsum adds left to right, sum need not
-        if float(total) / (h * w) < TOLERANCE:
+        old = frame
+        frame, columns = tick_numpy(old, variant)
+        if variant == "v0.3":
+            calm = calm + 1 if percentile_99(np.abs(frame - old)) < threshold else 0
+        if calm == CALM_TICKS or variant != "v0.3" and mean_of(columns, h * w) < threshold:
             return frame, i + 1, 0
         if i > FIRST_CHECK - WINDOW:
             window = [*window[1 - WINDOW :], roles(frame)]

@@ -24,7 +24,7 @@ from wheeler.training.data import TokenDataset, Tokens, build_dataset, tokenize
 from wheeler.training.run_folder import git_commit
 from wheeler.training.scores import PATHS, check_device, score
 from wheeler.training.texts import DEFAULT_DATASET, fingerprint, load_texts
-from wheeler_memory import WheelerMemory
+from wheeler_store import WheelerMemory
 
 LENGTHS = (8, 16, 32, 64, 128, 256)                                           # tokens: the buckets, and the beginnings
 MOST_TRAINING_TEXTS = 100_000                                                 # lookups and overlap go no further

@@ -13,10 +13,11 @@ import torch as t
 
 import wheeler_cpu
 from wheeler.dynamics.differentiable import settle, tick
-from wheeler.dynamics.kernels import run, scratch
+from wheeler.dynamics.kernels import TOLERANCE, run, scratch
 from wheeler.measure.timing import best_of, table
+from wheeler.memory.bits import distances, unpack
 from wheeler_cpu import WheelerMemoryCPU
-from wheeler_memory import WheelerMemory, distances, unpack
+from wheeler_store import WheelerMemory
 
 
 def clock_hz():
@@ -69,8 +70,8 @@ def dynamics(args):
     numpy_s, ours_s = best_of(lambda: plain.run_dynamics(frame)), best_of(lambda: fast.run_dynamics(frame))
     checked, final = frame[None], np.empty_like(frame)
     buffers = scratch(1, 64, 64, frame.dtype)
-    kernel_s = best_of(lambda: run(checked[0], final, *buffers, 1000, True, ()))
-    long_s = best_of(lambda: run(checked[0], final, *buffers, 2000, False, ()))
+    kernel_s = best_of(lambda: run(checked[0], final, *buffers, 1000, True, (), TOLERANCE))
+    long_s = best_of(lambda: run(checked[0], final, *buffers, 2000, False, (), TOLERANCE))
     hz = clock_hz()
     limit = alu_limit(hz)
     numba.set_num_threads(1)

@@ -1,7 +1,7 @@
 """Structure and capacity of frames under the Wheeler dynamics: what survives, how much of it there is, how to draw it.
 
     python -m wheeler.measure.theory --seed 0 --out frame.npy    # a uniform perturbation-proof frame
-    python bench.py survival                                     # which patterns survive noise that keeps signs
+    python bench.py survival                                     # which patterns survive noise
     python bench.py capacity                                     # bits a cell, by transfer matrices
 
 A pattern is a frame of exactly +-1; its -1 cells are a set of points on the H x W torus. Every fixed point is a pattern
@@ -16,6 +16,7 @@ the first property a -1 cell can be a slope and climb, without the second a +1 c
 """
 
 import argparse
+import hashlib
 import sys
 
 import numpy as np
@@ -292,6 +293,27 @@ def survival(patterns=20, size=64, amplitudes=(0.1, 0.5, 0.9), ties=("min", "max
                 final = WheelerMemoryCPU(size, size, tie_break=tie).run_dynamics(start).final_frame
                 table[kind, tie, amplitude] = float(((final < 0) == (frames < 0)).mean())
     return table, drawn
+
+
+def hash_frames(texts, height=64, width=64):
+    """Uniform random frames in [-1, 1], seeded by the sha256 of their texts: (len(texts), H, W) float32."""
+    seeds = (int(hashlib.sha256(text.encode()).hexdigest(), 16) for text in texts)
+    frames = [np.random.default_rng(seed).uniform(-1, 1, (height, width)) for seed in seeds]
+    return np.stack(frames).astype(np.float32)
+
+
+def fidelity(attractors, strengths=(0.1, 0.25, 0.5, 0.75, 1.0), rule="v0.3", seed=0):
+    """How well attractors (B, H, W), float32 in [-1, 1] and none of them constant, come back from Gaussian noise of
+    these strengths (standard deviations), the disturbed frame being clipped to [-1, 1] and settled under the rule:
+    {strength: mean Pearson correlation}. ValueError for bad frames."""
+    rng, found = np.random.default_rng(seed), {}
+    dynamics = WheelerMemoryCPU(attractors.shape[2], attractors.shape[1], rule=rule)
+    for strength in strengths:
+        hurt = np.clip(attractors + strength * rng.standard_normal(attractors.shape), -1, 1).astype(np.float32)
+        finals = dynamics.run_dynamics(hurt).final_frame
+        pairs = zip(attractors, finals, strict=True)
+        found[strength] = float(np.mean([np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in pairs]))
+    return found
 
 
 def survival_figure(table, drawn, file, amplitude=0.9, crop=32):

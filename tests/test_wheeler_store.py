@@ -1,4 +1,4 @@
-"""wheeler_memory.py: recall is numpy's correlation, the store survives crashes, the public layout goes both ways."""
+"""wheeler_store.py: recall is numpy's correlation, the store survives crashes and damage is named."""
 
 import json
 import os
@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-import wheeler_memory
+from wheeler.memory import saved
+from wheeler.memory.bits import pack, unpack
 from wheeler_cpu import WheelerMemoryCPU
-from wheeler_memory import WheelerMemory, pack, unpack
+from wheeler_store import WheelerMemory
 
 
 def frames_of(count, height=12, width=11, seed=0):
@@ -89,7 +90,7 @@ def test_save_load_and_go_on(tmp_path):
     again = WheelerMemory.load(tmp_path / "s")
     assert snapshot(again) == snapshot(loaded) and "new" in again and "text 1" not in again
     again.forget("text 2")  # the first change of a mapped store may be a removal
-    assert len(again) == 8 and len(list((tmp_path / "s").iterdir())) == 2
+    assert len(again) == 8 and sorted(f.name[:6] for f in (tmp_path / "s").iterdir()) == ["manife", "signs-", "writer"]
     WheelerMemory(5, 4).save(tmp_path / "empty")
     assert len(WheelerMemory.load(tmp_path / "empty")) == 0
 
@@ -109,10 +110,6 @@ def test_damaged_stores_are_named(tmp_path):
     np.save(signs, np.load(signs).astype(np.float64))
     with pytest.raises(ValueError, match="dtype float64"):
         WheelerMemory.load(tmp_path)
-    memory.export_public(tmp_path / "public")
-    next((tmp_path / "public").rglob("attractors/*.npy")).write_bytes(b"")
-    with pytest.raises(ValueError, match="attractors"):
-        WheelerMemory(5, 4).import_public(tmp_path / "public")
 
 
 class Crash(BaseException):
@@ -141,8 +138,8 @@ def test_a_crash_leaves_the_old_or_the_new_store(tmp_path, monkeypatch, call, di
         return wrapped
 
     with monkeypatch.context() as patch:
-        patch.setattr(*((os, call) if call != "unlink" else (wheeler_memory.Path, call)), dying(
-            getattr(os, call) if call != "unlink" else wheeler_memory.Path.unlink))  # fmt: skip
+        patch.setattr(*((os, call) if call != "unlink" else (saved.Path, call)), dying(
+            getattr(os, call) if call != "unlink" else saved.Path.unlink))  # fmt: skip
         try:
             memory.save(tmp_path)
             crashed = False
@@ -173,32 +170,103 @@ def test_damaged_stores_are_refused(tmp_path):
         WheelerMemory.load(tmp_path)
 
 
-def test_public_layout_both_ways(tmp_path):
-    memory, frames = filled()
-    memory.export_public(tmp_path, chunk="stories")
-    index = json.loads((tmp_path / "index.json").read_text())
-    key = memory.key("text 2")
-    assert len(index) == 9 and set(index[key]) == {
-        "text", "state", "convergence_ticks", "timestamp", "metadata", "chunk"}  # fmt: skip
-    attractor = np.load(tmp_path / "chunks" / "stories" / "attractors" / f"{key}.npy")
-    assert attractor.dtype == np.float32 and np.array_equal(attractor, memory.attractor("text 2"))
-    with np.load(tmp_path / "chunks" / "stories" / "bricks" / f"{key}.npz") as brick:
-        assert set(brick.files) == {"history", "attractor", "convergence_ticks", "state", "metadata_json"}
-        assert int(brick["convergence_ticks"]) == index[key]["convergence_ticks"] > 10
-        assert json.loads(str(brick["metadata_json"])) == {"n": 2}
+def damage(change, format=2):
+    """A function that changes the manifest of a store, written as an old format 1 or as it is."""
+
+    def apply(folder):
+        file = folder / "manifest.json"
+        manifest = json.loads(file.read_text())
+        if format == 1:
+            manifest = {k: v for k, v in manifest.items() if k not in ("id", "crc32", "earlier")} | {"format": 1}
+        change(manifest)
+        file.write_text(json.dumps(manifest))
+
+    return apply
+
+
+def entry(**fields):
+    """What changes fields of entry 1; a field of ... is removed."""
+
+    def change(manifest):
+        for name, value in fields.items():
+            manifest["entries"][1][name] = value
+            if value is ...:
+                del manifest["entries"][1][name]
+
+    return change
+
+
+def zero_signs(folder):
+    file = next(folder.glob("signs-*.npy"))
+    np.save(file, np.zeros_like(np.load(file)))
+
+
+def other_signs(folder):
+    """The sign file of another store, of the same shape."""
     other = WheelerMemory(11, 12)
-    other.remember(frames[0], "text 2")  # replaced by the import
-    assert other.import_public(tmp_path) == 9 and snapshot(other) == snapshot(memory)
-    # a store written by others: attractors that are +-1 only up to the tolerance
-    np.save(tmp_path / "chunks" / "stories" / "attractors" / f"{key}.npy", attractor * np.float32(0.9998))
-    assert WheelerMemory(11, 12).import_public(tmp_path) == 9
-    np.save(tmp_path / "chunks" / "stories" / "attractors" / f"{key}.npy", attractor[:5])
-    fresh = WheelerMemory(11, 12)
-    with pytest.raises(ValueError, match=f"{key}.npy"):
-        fresh.import_public(tmp_path)
-    assert len(fresh) == 0
-    with pytest.raises(ValueError, match="index.json"):
-        fresh.import_public(tmp_path / "nowhere")
+    other.remember(frames_of(9, seed=7), [f"other {k}" for k in range(9)])
+    np.save(next(folder.glob("signs-*.npy")), other._signs[:9])
+
+
+def turned_signs(folder):
+    """Two cells of different signs of one memory change places: its count stays."""
+    file = next(folder.glob("signs-*.npy"))
+    signs = np.load(file)
+    cells = np.unpackbits(signs[4].view(np.uint8))
+    cells[[cells.argmax(), cells.argmin()]] = cells[[cells.argmin(), cells.argmax()]]
+    signs[4] = np.packbits(cells).view(np.uint64)
+    np.save(file, signs)
+
+
+def deep_manifest(folder):
+    (folder / "manifest.json").write_text("[" * 100_000 + "]" * 100_000)
+
+
+@pytest.mark.parametrize("break_it, said", [
+    (zero_signs, "cells below 0"), (other_signs, "cells below 0"), (turned_signs, "CRC-32"),
+    (deep_manifest, "Recursion"), (damage(lambda m: m.update(crc32=1)), "the manifest says 1"),
+    (damage(lambda m: m.pop("crc32")), "crc32"), (damage(lambda m: m.update(width=1)), "at least 2"),
+    (damage(lambda m: m.update(width=10**30)), "signs of shape"), (damage(lambda m: m.update(signs=3)), "holds no"),
+    (damage(lambda m: m.update(entries={})), "a list"), (damage(lambda m: m.update(tie_break=[])), "holds no"),
+    (damage(lambda m: m["entries"].append(5)), "entry 9 has no key"),
+    (damage(entry(negative=...)), "entry 1 has no negative"), (damage(entry(negative=3)), "entry 1 has 3 cells"),
+    (damage(entry(negative=True)), "entry 1 has no negative"), (damage(entry(text=5)), "entry 1 has no text"),
+    (damage(entry(state=...)), "entry 1 has no state"), (damage(entry(ticks="5")), "entry 1 has no ticks"),
+    (damage(entry(ticks=2**64)), "ticks from"), (damage(entry(metadata=...)), "entry 1 has no metadata"),
+    (damage(entry(timestamp=1e300)), "years 1 to 9999"), (damage(entry(timestamp=float("nan"))), "years 1 to 9999"),
+    (damage(entry(timestamp="soon")), "timestamp is 'soon'"), (damage(entry(chunk=5)), "chunk is 5"),
+    (damage(lambda m: entry(key=m["entries"][0]["key"])(m)), "same key"),
+    (damage(entry(negative=...), 1), "entry 1 has no negative"),
+    (damage(lambda m: m["entries"].reverse(), 1), "cells below 0")])
+def test_damage_is_one_clear_error(tmp_path, break_it, said):
+    filled()[0].save(tmp_path)
+    break_it(tmp_path)
+    with pytest.raises(ValueError, match=said) as caught:
+        WheelerMemory.load(tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path} holds no readable memory store: ")
+
+
+def test_zeroed_signs_of_an_old_store(tmp_path):
+    filled()[0].save(tmp_path)
+    damage(lambda m: None, format=1)(tmp_path)
+    zero_signs(tmp_path)
+    with pytest.raises(ValueError, match="cells below 0"):
+        WheelerMemory.load(tmp_path)
+
+
+def test_old_stores_are_read_and_go_on(tmp_path):
+    memory, _ = filled()
+    memory.save(tmp_path)
+    iso = "2026-02-13T12:00:00.250000Z"  # old imports kept the text of the public store
+    damage(entry(timestamp=iso, metadata="plain"), format=1)(tmp_path)
+    loaded = WheelerMemory.load(tmp_path)
+    assert snapshot(loaded) == snapshot(memory)
+    assert loaded.entries[1]["timestamp"] == 1770984000.25 and loaded.entries[1]["metadata"] == "plain"
+    loaded.remember(frames_of(1, seed=5)[0], "new")
+    loaded.forget("text 1")
+    loaded.save(tmp_path)
+    assert snapshot(WheelerMemory.load(tmp_path)) == snapshot(loaded)
+    assert json.loads((tmp_path / "manifest.json").read_text())["format"] == 2
 
 
 def test_reconstruct_mends_a_damaged_cue():

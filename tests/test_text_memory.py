@@ -1,0 +1,123 @@
+"""The memory with a model: texts in, texts out."""
+
+import json
+
+import numpy as np
+import pytest
+
+from wheeler.dynamics.pictures import add_noise
+from wheeler.memory.texts import FEW, floor
+from wheeler.training.stories import stories
+from wheeler_store import WheelerMemory
+
+
+@pytest.fixture(scope="module")
+def said():
+    return [" ".join(text.split()[:18]) for text in stories("validation", 12)]
+
+
+@pytest.fixture(scope="module")
+def memory(small_model, said):
+    memory = WheelerMemory(model=small_model)
+    keys = memory.remember(said, metadata=[{"line": i} for i in range(len(said))])
+    assert keys == [memory.key(text) for text in said]
+    return memory
+
+
+def test_texts_come_back_by_their_texts(memory, said):
+    for by in ("frame", "meaning"):
+        for text, found in zip(said, memory.recall(said, k=3, by=by), strict=True):
+            assert found[0].text == text and found[0].similarity == pytest.approx(1) and found[0].alike
+            assert len(found) == 3 and found[0].similarity >= found[1].similarity >= found[2].similarity
+    found = memory.recall(said[3])[0]
+    assert found.metadata == {"line": 3} and found.exact is True and list(memory) == said and len(memory) == len(said)
+    assert memory.recall(said[5] + " Then", by="meaning", k=1)[0].text == said[5]
+
+
+def test_frames_are_cues_too(memory, small_model, said):
+    frame = small_model.encode_frame(said[2])[0].numpy()
+    assert memory.recall(frame, k=1)[0].text == said[2]
+    noisy = add_noise(frame, 0.9, np.random.default_rng(0))
+    for by in ("frame", "meaning"):
+        found, = memory.recall(noisy, k=1, by=by)
+        assert found.text == said[2] and found.similarity == pytest.approx(1)
+    damaged = frame.copy()
+    damaged[40:] = 1                                                          # the words are gone
+    assert memory.recall(damaged, k=1, by="meaning")[0].text == said[2]
+    read = small_model.read_frame(memory.attractor(said[2]))[0]
+    assert read.exact and read.text == said[2]                                # what is kept is the text itself
+
+
+def test_an_unknown_text_is_like_nothing(memory, small_model):
+    assert not any(found.alike for found in memory.recall("zq xv 77 ??", k=5))
+    assert not WheelerMemory(model=small_model).recall("hat")
+
+
+def test_floor():
+    rng = np.random.default_rng(0)
+    for n in (200, 10_000):
+        best = np.array([rng.normal(0.2, 0.03, n).max() > floor(rng.normal(0.2, 0.03, n), "frame") for _ in range(200)])
+        assert best.mean() < 0.1 and 0.2 + 6 * 0.03 > floor(rng.normal(0.2, 0.03, n), "frame")
+    assert floor(np.full(FEW - 1, 0.9), "frame") < 0.4 < floor(np.full(FEW - 1, 0.9), "meaning")
+
+
+def test_forgotten_and_remembered_again(small_model, said):
+    memory = WheelerMemory(model=small_model)
+    memory.remember(said[0], metadata={"a": 1})
+    memory.remember(said[1])
+    memory.remember(said[0])
+    assert len(memory) == 2 and said[0] in memory and memory.recall(said[0], k=1)[0].metadata == {}
+    memory.forget(said[0])
+    assert said[0] not in memory and memory.recall(said[0], k=5)[0].text == said[1]
+
+
+def test_store_keeps_what_meaning_needs(memory, small_model, said, tmp_path):
+    memory.save(tmp_path)
+    again = WheelerMemory.load(tmp_path, small_model)
+    assert again.recall(said[4], k=2, by="meaning") == memory.recall(said[4], k=2, by="meaning")
+    with pytest.raises(ValueError, match="needs a model"):
+        WheelerMemory.load(tmp_path).recall(memory.attractor(said[0]), by="meaning")
+    manifest = json.loads((tmp_path / "manifest.json").read_bytes())
+    for wrong in ("x", -1, 2.5, None, [3]):
+        manifest["entries"][1]["tiles"] = wrong
+        (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+        with pytest.raises(ValueError, match="tiles"):
+            WheelerMemory.load(tmp_path, small_model)
+
+
+def test_frames_kept_without_a_model_have_a_meaning_for_one(small_model, said, tmp_path):
+    plain = WheelerMemory()
+    plain.remember(small_model.encode_frame(said[:4]).numpy(), said[:4])
+    plain.save(tmp_path)
+    again = WheelerMemory.load(tmp_path, small_model)
+    assert [found[0].text for found in again.recall(said[:4], k=1, by="meaning")] == said[:4]
+
+
+def test_frames_kept_under_texts_with_a_model(small_model, said):
+    memory = WheelerMemory(model=small_model)
+    memory.remember(small_model.encode_frame(said[:2]).numpy(), said[:2])
+    assert [found[0].text for found in memory.recall(said[:2], by="meaning")] == said[:2]
+    assert memory.recall(said[0])[0].exact is None
+
+
+def test_reconstruct_blends_with_the_cue(memory, small_model, said):
+    frame = small_model.encode_frame(said[1])[0].numpy()
+    assert np.array_equal(memory.reconstruct(said[1], k=1).final_frame < 0, frame < 0)
+    other = small_model.encode_frame(said[6])[0].numpy()
+    assert np.array_equal(memory.reconstruct(other, k=3, alpha=1.0).final_frame < 0, other < 0)
+
+
+@pytest.mark.parametrize("call, message", [
+    (lambda m: m.recall("hat", by="sound"), "by is 'sound'"), (lambda m: m.recall("hat", k=0), "k is 0"),
+    (lambda m: m.remember(["a", 3]), "."), (lambda m: m.remember([]), "."), (lambda m: m.remember(5), "."),
+    (lambda m: m.recall(np.full((64, 64), np.nan, np.float32), settle=False), "NaN"),
+    (lambda m: m.reconstruct(["a b c d", "b"]), "batch of 2"),
+    (lambda m: m.reconstruct("hat", alpha=1.5), "alpha is 1.5"),
+    (lambda m: m.remember(["a", "b"], metadata=[None]), "2 frames"),
+    (lambda m: WheelerMemory().remember("hat"), "no model"), (lambda m: WheelerMemory().recall("hat"), "no model"),
+    (lambda m: WheelerMemory(32, 32, model=m.model), "64 x 64")])
+def test_bad_input(memory, call, message):
+    before = list(memory)
+    with pytest.raises(ValueError, match=message):
+        call(memory)
+    assert list(memory) == before

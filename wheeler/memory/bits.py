@@ -1,0 +1,32 @@
+"""Signs of frames as bits, a cell a bit, and the distances between them."""
+
+import numpy as np
+from numba import njit, prange
+
+
+@njit(error_model="numpy", cache=True, parallel=True)
+def distances(signs, queries, out):
+    """out (Q, n) int32: Hamming distances of queries (Q, words) to signs (n, words), both uint64."""
+    one, two, four = np.uint64(0x5555555555555555), np.uint64(0x3333333333333333), np.uint64(0x0F0F0F0F0F0F0F0F)
+    for k in prange(signs.shape[0]):
+        for q in range(queries.shape[0]):
+            count = np.uint64(0)
+            for w in range(signs.shape[1]):
+                x = signs[k, w] ^ queries[q, w]  # LLVM knows the next lines as popcount
+                x = x - ((x >> np.uint64(1)) & one)
+                x = (x & two) + ((x >> np.uint64(2)) & two)
+                x = (x + (x >> np.uint64(4))) & four
+                count += (x * np.uint64(0x0101010101010101)) >> np.uint64(56)
+            out[q, k] = np.int32(count)
+
+
+def pack(frames):
+    """Signs of frames (B, H, W) as bits: (B, words) uint64, bit set where the cell is below 0, unused bits 0."""
+    bits = np.packbits(frames.reshape(len(frames), -1) < 0, axis=1)
+    return np.pad(bits, ((0, 0), (0, -bits.shape[1] % 8))).view(np.uint64)
+
+
+def unpack(signs, height, width):
+    """The +-1 frames (B, H, W) float32 of packed signs (B, words)."""
+    bits = np.unpackbits(np.ascontiguousarray(signs).view(np.uint8), axis=1, count=height * width)
+    return (1 - 2 * bits.astype(np.float32)).reshape(-1, height, width)
