@@ -11,21 +11,55 @@ damaged one. Between two texts stand texts of mixed meaning. Works without a net
 """
 
 import argparse
+import atexit
 import os
+import secrets
+import shutil
+import signal
 import sys
+import tempfile
+from contextlib import contextmanager
 
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"                              # before the import, which reads it
-
-import gradio as gr
 import numpy as np
 from PIL import Image
 
 from models import WheelerTextAutoencoder
-from sample import tokens
-from wheeler.cli import Parser
+from wheeler.cli import Parser, open_console
 from wheeler.frame.code import FrameCode, Reading, cost_of, frame_bits
+from wheeler.model.inputs import encode_text
+from wheeler.model.tokenizer import altered, example
 from wheeler_cpu import WheelerMemoryCPU, add_noise, frame_image
 from wheeler_store import WheelerMemory
+
+
+@contextmanager
+def no_proxy():
+    """Inside, nothing goes through a proxy of the environment: the page asks itself, at 127.0.0.1, whether it is up,
+    which no proxy can answer."""
+    before = {name: os.environ.pop(name, None) for name in ("no_proxy", "NO_PROXY")}
+    os.environ["no_proxy"] = "*"                                              # a list of hosts would still load SOCKS
+    try:
+        yield
+    finally:
+        os.environ.pop("no_proxy")
+        os.environ.update((name, value) for name, value in before.items() if value is not None)
+
+
+# Of this page alone, and removed at its end: Gradio's own, /tmp/gradio, belongs to the first user of a machine.
+TEMPORARY = os.path.join(os.environ.get("GRADIO_TEMP_DIR") or tempfile.gettempdir(), f"wheeler-{secrets.token_hex(8)}")
+atexit.register(shutil.rmtree, TEMPORARY, ignore_errors=True)
+
+
+def load_gradio():
+    """The module gradio, which reads the environment when it is imported."""
+    os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": TEMPORARY}
+    with no_proxy():
+        import gradio
+
+    return gradio
+
+
+gr = load_gradio()
 
 TEXT_CHARACTERS, MEMORIES, MAX_TICKS, LEVELS = 4000, 100, 200, 254            # limits; cells are sent as 0 .. 254
 STORY = ("Once upon a time there was a little rabbit. He lived in a big garden with his mom. One day he found a red "
@@ -131,7 +165,8 @@ class Player:
     def write(self, text: str, redundant: bool) -> tuple[str, str]:
         """A text -> cells of its frame, which holds its gist alone where the words do not fit, and what there is to
         say."""
-        ids, cut = tokens(self.model, text[:TEXT_CHARACTERS])
+        text, tokenizer = text[:TEXT_CHARACTERS], self.model.tokenizer
+        ids, kept = encode_text(text, tokenizer, self.model.config)
         (one,) = self.code.write([ids], redundant)
         holds = f"about {frame_bits(self.side, self.side, redundant=redundant):.0f} bits"
         if one.fits:
@@ -140,7 +175,17 @@ class Player:
             cost = cost_of(self.code.charges([ids], [one.tiles[:0]])[0])
             note = (f"they cost {cost:.0f} bits, a {'redundant ' * redundant}frame holds {holds}: its gist is in "
                     f"{len(one.tiles)} meaning tiles, its words are not")
-        return to_cells(one.frame), f"{len(ids)} tokens{' of a text that was cut' * cut}, {note}"
+        lost = altered(tokenizer, [kept], [ids])
+        note += f"; the tokenizer does not give the text back: {example(*lost[0])}" if lost else ""
+        return to_cells(one.frame), f"{len(ids)} tokens{' of a text that was cut' * (kept != text)}, {note}"
+
+    def said(self, reading: Reading, text: str) -> str:
+        """What to say of a reading of a frame that `text` was written into."""
+        if reading.exact and reading.text == encode_text(text, self.model.tokenizer, self.model.config)[1]:
+            return "✓ " + reading.text
+        if reading.exact:                                                     # all tokens are there, not the characters
+            return "✗ differs: " + reading.text
+        return "✗ gist: " + reading.text if reading.text else "✗ nothing can be read"
 
     def collapse(self, cells: str, noise: float, seed: int = 0) -> tuple[np.ndarray, str, list[Reading]]:
         """Cells, noise amplitude -> the history as levels (ticks + 1, H, W) uint8, a note, and what is read from the
@@ -180,11 +225,6 @@ class Player:
 
 def build(player: Player) -> gr.Blocks:
     """The page. Its events run one at a time: they share the model."""
-    def said(reading: Reading) -> str:
-        if reading.exact:
-            return "✓ " + reading.text
-        return "✗ gist: " + reading.text if reading.text else "✗ nothing can be read"
-
     def alert(function):
         def call(*values):
             try:
@@ -193,11 +233,11 @@ def build(player: Player) -> gr.Blocks:
                 raise gr.Error(str(error), duration=8, print_exception=False) from None
         return call
 
-    def refresh(cells, noise):
+    def refresh(cells, noise, text):
         history, note, (before, after) = player.collapse(cells, noise)
         last = len(history) - 1
-        return (history, gr.update(maximum=last, value=last), player.tick(history, last), note, said(before),
-                said(after))
+        return (history, gr.update(maximum=last, value=last), player.tick(history, last), note,
+                player.said(before, text), player.said(after, text))
 
     def written(text, redundant):
         return (*player.write(text, redundant), text[:TEXT_CHARACTERS])
@@ -251,7 +291,8 @@ def build(player: Player) -> gr.Blocks:
             between = gr.Dataframe(headers=["share", "text"], column_widths=["15%", "85%"], scale=4, interactive=False,
                                    label="From one text to the other, by meaning", elem_id="between", wrap=True)
         common = dict(concurrency_limit=1, concurrency_id="model", api_visibility="private")
-        pictures = dict(fn=alert(refresh), inputs=[canvas, noise], outputs=[history, tick, shown, state, before, after])
+        pictures = dict(fn=alert(refresh), inputs=[canvas, noise, in_frame],
+                        outputs=[history, tick, shown, state, before, after])
         for event in (write.click, text.submit, page.load):
             event(alert(written), [text, redundant], [canvas, cost, in_frame], **common).success(
                 **pictures, **common)
@@ -266,12 +307,33 @@ def build(player: Player) -> gr.Blocks:
     return page
 
 
+@contextmanager
+def ended_by_signals():
+    """Inside, SIGTERM and SIGHUP are a KeyboardInterrupt, on which Gradio closes the page; gives a list of those that
+    came."""
+    received = []
+
+    def end(number, frame):
+        received.append(number)
+        raise KeyboardInterrupt
+
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.signal(number, end) for number in numbers
+              if signal.getsignal(number) is not signal.SIG_IGN}              # nohup
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", default="checkpoints/best.pt", help="file of train.py or folder of a model")
     parser.add_argument("--host", default="127.0.0.1", help="address to answer on; 0.0.0.0: to the network")
     parser.add_argument("--port", type=int, default=7860, help="port, 1 .. 65535")
-    args = parser.parse_args(argv)
+    args, received = parser.parse_args(argv), []
+    open_console()
     try:
         if not 1 <= args.port <= 65535:
             raise ValueError(f"--port {args.port} must be in 1 .. 65535")
@@ -279,13 +341,15 @@ def main(argv: list[str] | None = None) -> int:
         if model.tokenizer is None:
             raise ValueError(f"--checkpoint {args.checkpoint}: it has no tokenizer")
         page = build(Player(model))
-        page.launch(server_name=args.host, server_port=args.port, **LAUNCH)
+        os.makedirs(TEMPORARY, mode=0o700, exist_ok=True)
+        with no_proxy(), ended_by_signals() as received:
+            page.launch(server_name=args.host, server_port=args.port, **LAUNCH)
     except KeyboardInterrupt:
-        return 130
+        return 128 + (received or [signal.SIGINT])[0]
     except (ValueError, OSError) as error:
         print(f"app.py: {' '.join(str(error).split())[:500]}", file=sys.stderr)
         return 2
-    return 0
+    return 128 + received[0] if received else 0
 
 
 if __name__ == "__main__":

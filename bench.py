@@ -22,7 +22,8 @@ import json
 import math
 import sys
 
-from wheeler.cli import Parser
+from wheeler.cli import Parser, open_console
+from wheeler.figures import unwritten
 from wheeler.measure.frame_cost import frames
 from wheeler.measure.patterns import capacity, survival
 from wheeler.measure.peers import NAMES
@@ -111,6 +112,7 @@ def options(**changes):
 
 
 def main(argv=None):
+    open_console()
     parser = build_parser()
     args = parser.parse_args(argv)
     unknown = [name for name in args.sections if name not in SECTIONS]
@@ -119,6 +121,7 @@ def main(argv=None):
     if args.fp16 and args.bf16:
         parser.error("--fp16 and --bf16 exclude each other")
     results, code = {}, 0
+    unwritten.clear()
     for name in args.sections or [name for name in SECTIONS if name not in SLOW]:
         try:
             results[name] = SECTIONS[name](args)
@@ -131,7 +134,7 @@ def main(argv=None):
             code = 2
     if results:  # also when one failed: of those that were finished
         print(json.dumps({"machine": machine(), **results}, default=float))
-    return code
+    return code or (2 if unwritten else 0)
 
 
 if __name__ == "__main__":

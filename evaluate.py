@@ -32,7 +32,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from wheeler.figures import new_figure, save_figure
+from wheeler.cli import open_console
+from wheeler.figures import new_figure, remove_figure, save_figure, unwritten
 from wheeler.measure.meaning import meaning
 from wheeler.measure.metrics import (
     LENGTHS,
@@ -52,8 +53,9 @@ from wheeler.measure.metrics import (
 from wheeler.measure.probes import geometry, space
 from wheeler.measure.survive import disturb, lengths, picture, ticks
 from wheeler.memory.bits import distances, pack
-from wheeler.training.data import TokenDataset, add_data_flags
-from wheeler.training.scores import PATHS, closed, reconstruct, score, share, teacher_forced, wilson_interval
+from wheeler.model.tokenizer import round_trip
+from wheeler.training.data import ROUND_TRIP_TEXTS, TokenDataset, add_data_flags
+from wheeler.training.scores import PATHS, closed, reconstruct, share, teacher_forced, wilson_interval
 from wheeler.training.texts import DataError
 
 TEXTS = ("validation", "beginnings", "random", "unusual")
@@ -97,7 +99,7 @@ def lookups(subject: Subject, references: Sequence[list[int]], lookup_samples: i
             batch_size: int = 64) -> dict[str, list[list[int]]]:
     """Predictions of readers that only know the training texts: what each would answer for the texts."""
     side, training, texts = subject.model.config.grid_size, subject.training, subject.say(references)
-    row_of = {text: i for i, text in enumerate(subject.say(training[i] for i in range(len(training))))}
+    row_of = {text: i for i, text in enumerate(subject.say(training))}
     known = list(row_of)
     memory, found = hash_memory(known, side, side), []
     for start in range(0, len(texts), batch_size):
@@ -128,7 +130,7 @@ def nearest_by_frames(subject: Subject, texts: Sequence[list[int]], known: Seque
 def chosen_texts(subject: Subject, kind: str, num_samples: int = 200, seed: int = 0) -> TokenDataset:
     """The texts of a kind of TEXTS; for "beginnings" num_samples of each length, else num_samples (-1: all)."""
     if kind == "validation":
-        return subject.rows([subject.data[int(i)].tolist() for i in evenly(len(subject.data), num_samples)])
+        return subject.rows([subject.data.row(int(i)) for i in evenly(len(subject.data), num_samples)])
     if kind == "beginnings":
         return subject.rows([row for length in LENGTHS if length <= subject.model.config.max_seq_len // 2
                              for row in beginnings(subject.data, length, num_samples)])
@@ -148,7 +150,7 @@ def text(subject: Subject, texts: Sequence[str] = TEXTS, paths: Sequence[str] | 
             continue
         indices = list(range(len(data)))
         bits, controls = language_model_bits(subject.model, data, indices, batch_size), {}
-        references = [data[i].tolist() for i in indices]
+        references = [data.row(i) for i in indices]
         bucket = [next((b for b in LENGTHS if n <= b), subject.model.config.max_seq_len) for n in data.lengths]
         for path in paths or subject.paths:
             if path == "frame":
@@ -164,8 +166,8 @@ def text(subject: Subject, texts: Sequence[str] = TEXTS, paths: Sequence[str] | 
             result["texts"][f"{kind}/{path}"] = row | {"mean_tokens": float(data.lengths.mean())}
             for most in sorted(set(bucket)):
                 rows = [i for i in indices if bucket[i] == most]
-                result["by_length"][f"{kind}/{path}/{most}"] = score([references[i] for i in rows],
-                                                                     [predictions[i] for i in rows])
+                result["by_length"][f"{kind}/{path}/{most}"] = subject.score([references[i] for i in rows],
+                                                                             [predictions[i] for i in rows])
             if kind == "validation":
                 # Reading looks at the latent alone: from shuffled latents the same texts are read, shuffled.
                 controls |= {f"{path}, blank": [blank_prediction(subject, path)] * len(data),
@@ -173,9 +175,9 @@ def text(subject: Subject, texts: Sequence[str] = TEXTS, paths: Sequence[str] | 
         if kind == "validation":
             controls |= lookups(subject, references, lookup_samples, batch_size)
             result["controls"] = {name: measure(references, p, tokenizer) for name, p in controls.items()}
-            seen = {tuple(subject.training[i].tolist()) for i in range(len(subject.training))}
+            seen = set(subject.say(subject.training))
             result["controls"][f"any lookup in {len(subject.training):,} training texts, at most"] = share(
-                [tuple(r) in seen for r in references])
+                [r.text in seen for r in references])
         print_text(result, kind)
     plot_text(result, output_dir)
     return result
@@ -214,6 +216,7 @@ def plot_text(result: dict, output_dir: str) -> None:
         if kind in ("beginnings", "validation"):
             points.setdefault((kind, path), []).append((int(most), r))
     if not points:
+        remove_figure(output_dir, "evaluate_text")
         return
     figure = new_figure(7, 4)
     axis = figure.subplots()
@@ -241,7 +244,7 @@ def plot_text(result: dict, output_dir: str) -> None:
 def read_result(path: str) -> dict:
     """The JSON object in the last line of a file that holds the output of this program."""
     try:
-        result = json.loads(Path(path).read_text(encoding="utf-8").strip().splitlines()[-1])
+        result = json.loads(Path(path).read_text(encoding="utf-8-sig").strip().splitlines()[-1])
         if not {"identity", "options", "results"} <= result.keys():
             raise ValueError
     except (ValueError, IndexError, AttributeError):
@@ -352,7 +355,9 @@ def check_lengths(args: argparse.Namespace, limit: int) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
+    open_console()
     args, results, options, code = build_parser().parse_intermixed_args(argv), {}, {}, 0
+    unwritten.clear()
     try:
         if args.compare:
             print(json.dumps(compare(args.compare)))
@@ -373,6 +378,9 @@ def main(argv: list[str] | None = None) -> int:
         print(f"checkpoint  {identity['checkpoint']}, weights {identity['weights']}, step {identity['step']}\n"
               f"data        {args.dataset}: {len(subject.data):,} unseen texts, fingerprint {identity['data']}, "
               f"tokenizer {identity['tokenizer']}\ncommit      {identity['commit']}, seed {args.seed}", flush=True)
+        note = round_trip(subject.model.tokenizer, subject.stories[:ROUND_TRIP_TEXTS])
+        if note:
+            print(f"warning     {note}", flush=True)
         found = check_overlap(subject)
         for name, function in functions.items():
             known = inspect.signature(function).parameters
@@ -397,7 +405,7 @@ def main(argv: list[str] | None = None) -> int:
     if results:                                                               # also when stopped: of what was finished
         print(json.dumps({"identity": identity, "seed": args.seed, "overlap": found, "options": options,
                           "results": results}, allow_nan=False))
-    return code
+    return code or (2 if unwritten else 0)
 
 
 if __name__ == "__main__":

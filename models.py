@@ -23,7 +23,6 @@ N = (H/p)*(W/p) latents, D d_model, nh heads, hd = D // nh.
 
 import hashlib
 import os
-import sys
 import warnings
 from contextlib import nullcontext
 from dataclasses import asdict, fields
@@ -34,17 +33,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 import torch.nn.functional as F
-from huggingface_hub import PyTorchModelHubMixin, load_torch_model, save_torch_state_dict, snapshot_download
+from huggingface_hub import PyTorchModelHubMixin, load_torch_model, snapshot_download
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from wheeler.model.checkpoint import (
     CHECKPOINT_FORMAT,
     OldFormat,
+    announce,
     check_sizes,
     find_checkpoint,
     plain_contents,
     read_checkpoint,
+    save_weights,
 )
 from wheeler.model.config import WheelerConfig
 from wheeler.model.decoding import choose_token, retell, text_bits
@@ -52,7 +53,7 @@ from wheeler.model.halves import Decoder, Encoder, Patches
 from wheeler.model.inputs import check_ids, check_latent, padded, text_ids
 from wheeler.model.meaning import Meaning
 from wheeler.model.parallel import OpenRows, decode_at_once, decode_loop
-from wheeler.model.start import NoDraws, init_weights
+from wheeler.model.start import NoDraws, in_float32, init_weights
 from wheeler.model.tokenizer import (
     first_line,
     tokenizer_from_dict,
@@ -64,8 +65,7 @@ from wheeler.model.tokenizer import (
 if TYPE_CHECKING:
     from wheeler.frame.code import Reading
 
-# Files above some tens of megabytes are refused or hidden by code hosts, and git keeps every version of them.
-SHARD_SIZE = "15MB"                                                          # of weights: code hosts like small files
+SHARD_SIZE = "15MB"                              # of weights: code hosts refuse large files, git keeps every version
 
 
 class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="wheeler-ai", tags=["text-autoencoder"]):
@@ -91,7 +91,7 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
         size = 0 if tokenizer is None else vocabulary_size(tokenizer)
         if size > config.vocab_size:
             raise ValueError(f"the tokenizer has {size} entries, more than vocab_size = {config.vocab_size}")
-        with nullcontext() if start else NoDraws():
+        with in_float32(), nullcontext() if start else NoDraws():
             self.encoder, self.patches = Encoder(config), Patches(config)
             self.decoder = Decoder(config)
             self.meaning = Meaning(config.vocab_size, config.d_model, config.meaning_dim, config.meaning_tiles)
@@ -278,7 +278,7 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
 
         redundant: a code that also withstands flipped signs and erased areas; it holds about a third, and hardly any
         meaning. A text whose words do not fit gets a frame of its meaning alone, with a UserWarning that says how many
-        bits it costs and how many there are; strict: ValueError instead.
+        bits it costs and how many there are; strict: ValueError instead. Another names what the tokenizer loses of it.
         """
         ids, mask = self._tokenize(text)
         rows = [row[keep].tolist() for row, keep in zip(ids, mask, strict=True)]
@@ -315,7 +315,7 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
 
     def read_frame(self, frames: Tensor) -> "list[Reading]":
         """Frames (B, H, W) or (H, W) -> a list of readings, each with `text`, `exact` (True only where the checksum
-        agrees: then the text is what was written, word for word; else it is a gist), `meaning_tiles`, `bits` of the
+        agrees: then all tokens are those that were written; else the text is a gist), `meaning_tiles`, `bits` of the
         words and `foreign` (other weights wrote the frame; nothing can be read). Only signs are read, 0 is unknown.
 
         Raises ValueError for frames of another size, with NaN, or of a single sign.
@@ -374,7 +374,7 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
         ids, mask = self._tokenize([a, b])
         first, last = self.meanings(ids, mask)
         # The meanings are mixed, not the tiles: half of a tile is no tile, half of two meanings is a meaning.
-        shares = torch.linspace(0, 1, steps, device=first.device)[1:-1, None]
+        shares = torch.linspace(0, 1, steps, device=first.device, dtype=first.dtype)[1:-1, None]
         middle = self.retell_meanings(torch.lerp(first, last, shares)) if steps > 2 else []
         return [a, *(self.tokenizer.decode(row, skip_special_tokens=True) for row in middle), b]
 
@@ -383,7 +383,7 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
         count, meaning = self.config.meaning_tiles, self.meaning
         # Through tiles and not straight from the meaning: an interpolation shows what a frame could tell.
         codes = meaning.codes()[meaning.choose(meanings, count)]
-        tiles = torch.full((len(meanings),), float(count), device=meanings.device)
+        tiles = torch.full((len(meanings),), count, dtype=torch.float32, device=meanings.device)
         return retell(self, meaning.estimate(codes, tiles), tiles)
 
     def survive(self, text: str, ticks: int | None = None, noise: float = 0.5, seed: int = 0, redundant: bool = False):
@@ -441,8 +441,7 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
         found = find_checkpoint(path)
         # A fresh clone has no best.pt: the model that comes with the project stands in. It is said on stderr, so that
         # stdout stays what was asked for.
-        if found != Path(path):
-            print(f"no {path} yet: using {found}, the model that comes with the project", file=sys.stderr)
+        announce(path, found)
         if not found.is_dir():
             return cls.from_checkpoint(read_checkpoint(found), str(path)).to(map_location)
         if not (found / "config.json").is_file():
@@ -466,7 +465,7 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
 
     def _save_pretrained(self, save_directory) -> None:
         # safetensors and not pickle: a file from a stranger cannot run code when it is loaded.
-        save_torch_state_dict(self.state_dict(), save_directory, max_shard_size=SHARD_SIZE)
+        save_weights(self.state_dict(), Path(save_directory), SHARD_SIZE)
         if self.tokenizer is not None:
             self.tokenizer.save_pretrained(save_directory)
 

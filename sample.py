@@ -10,22 +10,24 @@
 
 "grid" is read from the (H, W, D) grid, "frame" from the frame of `encode_frame`, "attractor" from what noise and the
 dynamics made of that. Each is "exact", the very characters that went in (and a frame's checksum agrees), or "DIFFERS",
-or a "gist": what the meaning tiles tell where the words did not fit or were lost. Pictures of text N: N.png shows the
-frame, the same with noise, and collapsed; N-frame.png is the frame, a pixel a cell. `--from` reads it back, also saved
-as grey, RGB or JPEG, or enlarged by a whole factor. Files and standard input hold texts separated by blank lines;
-.jsonl files an object a line with a field "text".
+also where the text was cut or the tokenizer does not give it back, or a "gist": what the meaning tiles tell where the
+words did not fit or were lost. Pictures of text N: N.png shows the frame, the same with noise, and collapsed;
+N-frame.png is the frame, a pixel a cell. Pictures of an earlier run go. `--from` reads a frame back, also saved as
+grey, RGB or JPEG (quality 40 and more), or enlarged by a whole factor; "exact" then means its checksum, of the tokens.
+Files and standard input hold texts separated by blank lines; .jsonl files an object a line with a field "text".
 
-Exits with 1 where a picture gives no more than a gist, with 2 where the input is bad.
+Exits with 1 where a picture gives no more than a gist, with 2 where the input is bad or pictures cannot be written.
 """
 
 import argparse
 import gc
-import json
 import math
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -33,11 +35,12 @@ import torch
 from PIL import Image, PngImagePlugin
 
 from models import WheelerTextAutoencoder
-from wheeler.cli import Parser
+from wheeler.cli import Parser, json_line, open_console, plain
 from wheeler.dynamics.tiles import fence_line
 from wheeler.frame.code import FrameCode, cost_of, frame_bits
 from wheeler.model.checkpoint import find_checkpoint
-from wheeler.model.inputs import padded
+from wheeler.model.inputs import encode_text, padded
+from wheeler.model.tokenizer import altered, example, first_line
 from wheeler.training.texts import read_local, split_texts
 from wheeler_cpu import WheelerMemoryCPU, add_noise, frame_image
 
@@ -48,17 +51,6 @@ BATCH = 16                                                                    # 
 # ---- texts ----------------------------------------------------------------------------------------------------------
 
 
-def tokens(model: WheelerTextAutoencoder, text: str) -> tuple[list[int], bool]:
-    """Token ids closed by the end token, and whether the text was cut to max_seq_len tokens."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise ValueError(f"the text is not valid Unicode: {error}") from None
-    limit = model.config.max_seq_len
-    ids = model.tokenizer(text[: 100 * limit])["input_ids"]                   # no token has 100 characters
-    return (ids, False) if len(ids) <= limit else (ids[: limit - 1] + [model.config.eos_token_id], True)
-
-
 @torch.no_grad()
 def reconstruct(model: WheelerTextAutoencoder, code: FrameCode | None, texts: list[str], noise: float = 0.5,
                 ticks: int | None = None, redundant: bool = False, seed: int = 0, first: int = 0) -> list[dict]:
@@ -67,10 +59,14 @@ def reconstruct(model: WheelerTextAutoencoder, code: FrameCode | None, texts: li
     and their checksums agree. "bits": cost of the words; "frame_bits": what a frame holds. code: None where the model's
     sides give no frame: then only the grid is read. first: number of the first text; noise depends on it and the
     seed."""
-    rows, cut = zip(*(tokens(model, text) for text in texts), strict=True)
+    rows, kept = zip(*(encode_text(text, model.tokenizer, model.config) for text in texts), strict=True)
+    lost = altered(model.tokenizer, kept, rows)
+    if lost:
+        warnings.warn(f"the tokenizer does not give {len(lost)} of {len(texts)} texts back: {example(*lost[0])}")
     grids = model.encode(*padded(list(rows), model.config.pad_token_id, model.device))
-    results = [{"text": text, "tokens": len(row), "cut": c, "grid": back, "grid_exact": back == text, "exact": False,
-                "frames": []} for text, row, c, back in zip(texts, rows, cut, listed(model.decode(grids)), strict=True)]
+    results = [{"text": text, "tokens": len(row), "cut": part != text, "grid": back, "grid_exact": back == text,
+                "exact": False, "frames": []}
+               for text, row, part, back in zip(texts, rows, kept, listed(model.decode(grids)), strict=True)]
     if code is None:
         return results
     written = code.write(list(rows), redundant)
@@ -107,11 +103,56 @@ def frame_code(model: WheelerTextAutoencoder) -> FrameCode | None:
 # ---- pictures -------------------------------------------------------------------------------------------------------
 
 
-def write_picture(frame: np.ndarray, path: Path, fingerprint: str) -> None:
-    """A frame (H, W) as PNG, a pixel a cell, which notes the weights behind it."""
-    info = PngImagePlugin.PngInfo()
-    info.add_text("wheeler", fingerprint)
-    frame_image(frame, scale=1).save(path, pnginfo=info)
+class Pictures:
+    """The PNGs of a run in a folder ("": none), each with a note in it: the weights behind a frame. What the disk
+    refuses first stands in `problem`, and no more is written: the texts are worth having without pictures."""
+
+    def __init__(self, folder: str):
+        self.folder, self.problem = Path(folder) if folder else None, ""
+
+    def save(self, image: Image.Image, name: str, note: str) -> list[str]:
+        """Write a picture; its path, in an empty list where there is none."""
+        if self.folder is None or self.problem:
+            return []
+        info = PngImagePlugin.PngInfo()
+        info.add_text("wheeler", note)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / name).unlink(missing_ok=True)                      # Pillow removes half a file if it is new
+            image.save(self.folder / name, pnginfo=info)
+        except OSError as error:
+            self.problem = f"--output_dir {self.folder}: {name} cannot be written ({error.strerror or error})"
+            return []
+        return [str(self.folder / name)]
+
+    def remove(self, names: str) -> None:
+        """Remove what earlier runs wrote under names of that pattern: it would pass for a picture of this run. Files
+        without the note are somebody else's."""
+        try:
+            for path in self.folder.iterdir() if self.folder and self.folder.is_dir() else ():
+                if re.fullmatch(names, path.name) and note_in(path):
+                    path.unlink()
+        except OSError as error:
+            self.problem = (f"--output_dir {self.folder}: pictures of an earlier run cannot be removed "
+                            f"({error.strerror or error})")
+
+
+@contextmanager
+def opened(path: str | Path):
+    """A picture, without what Pillow warns of where it is damaged: the error says enough."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(path) as image:
+            yield image
+
+
+def note_in(path: str | Path) -> str:
+    """What `Pictures.save` noted in a picture: at a frame the fingerprint of its weights; "" if nothing."""
+    try:
+        with opened(path) as image:
+            return (str(image.info.get("wheeler", "")).split() or [""])[-1]   # earlier versions named a kind first
+    except Exception:                                                         # as many types as formats
+        return ""
 
 
 def side_by_side(frames: list[np.ndarray], scale: int = 4) -> Image.Image:
@@ -124,31 +165,43 @@ def read_picture(path: str, side: int) -> tuple[np.ndarray, str]:
     it ("" where that was lost). Colours of `frame_image` or greys; enlarged by a whole factor up to 32."""
     if not os.path.isfile(path):
         raise ValueError(f"--from {path}: no such file")
+    pixels = None
     try:
-        with Image.open(path) as image:
-            if image.width != image.height or image.width % side or not 1 <= image.width // side <= PICTURE_FACTOR:
-                raise ValueError(f"--from {path}: it has {image.width} x {image.height} pixels; a frame of this model "
-                                 f"has {side} x {side}, or a whole multiple, up to {PICTURE_FACTOR} times as many")
-            noted = (str(image.info.get("wheeler", "")).split() or [""])[-1]   # earlier versions named a kind first
-            if image.mode.startswith("I"):                                    # 16 bits; convert would clip them
-                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            pixels = np.asarray(image.convert("RGB"), dtype=np.float32)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = "" if isinstance(error, Image.UnidentifiedImageError) else f" ({str(error).splitlines()[0]:.100})"
+        with opened(path) as image:
+            width, height = image.size
+            if width == height and width % side == 0 and 1 <= width // side <= PICTURE_FACTOR:
+                if image.mode.startswith("I"):                                # 16 bits; convert would clip them
+                    image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+                pixels = np.asarray(image.convert("RGB"), dtype=np.float32)
+    except Exception as error:                                                # a damaged file: each format has its own
+        reason = "" if isinstance(error, Image.UnidentifiedImageError) else f" ({first_line(error, 100)})"
         raise ValueError(f"--from {path}: not a picture that can be read{reason}") from None
-    factor = len(pixels) // side
+    if pixels is None:
+        raise ValueError(f"--from {path}: it has {width} x {height} pixels; a frame of this model has {side} x {side}, "
+                         f"or a whole multiple, up to {PICTURE_FACTOR} times as many")
+    factor, noted = len(pixels) // side, note_in(path)
     cells = pixels.reshape(side, factor, side, factor, 3)
     inner = slice(factor // 4, factor - factor // 4)                          # the edges of a cell may be blurred
     cells = cells[:, inner, :, inner].mean((1, 3))                            # (side, side, 3)
+    grey = ((cells @ np.float32([0.299, 0.587, 0.114]) - 127.5) / 99).clip(-1, 1)      # of frames: 28 and 246
+    grey = np.where(np.abs(grey) < 0.01, 0, grey)                             # 127 and 128 are neither dark nor light
     if np.ptp(cells, axis=2).mean() < 8:
-        grey = ((cells.mean(2) - 127.5) / 99).clip(-1, 1)                     # the colours of frames become 28 and 246
-        return np.where(np.abs(grey) < 0.01, 0, grey), noted                  # 127 and 128 are neither dark nor light
+        return grey, noted
     values = np.linspace(-1, 1, 255, dtype=np.float32)
     colours = np.asarray(frame_image(values[None], scale=1).convert("RGB"), dtype=np.float32)[0]              # (255, 3)
     distance = np.linalg.norm(cells.reshape(-1, 1, 3) - colours, axis=2)     # (cells, 255)
-    if distance.min(1).mean() > 30:
-        raise ValueError(f"--from {path}: its colours are not those of a frame (enlarge frames without smoothing)")
+    if distance.min(1).mean() > 30:                                           # JPEG spoils colours, less so brightness
+        if not has_fence(grey):
+            raise ValueError(f"--from {path}: its colours are not those of a frame (enlarge frames without smoothing)")
+        return grey, noted
     return values[distance.argmin(1)].reshape(side, side), noted
+
+
+def has_fence(frame: np.ndarray) -> bool:
+    """Whether the first row and column are those of every frame; erased cells say nothing."""
+    edge = np.stack([frame[0], frame[:, 0]]) * np.where(fence_line(len(frame)), -1, 1)
+    known = edge[np.abs(edge) > 0.25]
+    return known.size > len(frame) // 2 and (known > 0).mean() > 0.8
 
 
 def text_of_picture(code: FrameCode, path: str) -> dict:
@@ -167,10 +220,8 @@ def text_of_picture(code: FrameCode, path: str) -> dict:
     if reading.foreign:
         raise ValueError(f"--from {path}: its header names other weights than this checkpoint has, {mine}; only the "
                          "weights that wrote a frame can read it (--checkpoint)")
-    # Where the checksum fails and there is no note: the first row and column of every frame are its fence.
-    edge = np.stack([frame[0], frame[:, 0]]) * np.where(fence_line(len(frame)), -1, 1)
-    known = edge[np.abs(edge) > 0.25]                                         # erased cells say nothing
-    if not (reading.exact or weights or (known.size > len(frame) // 2 and (known > 0).mean() > 0.8)):
+    # Where the checksum fails and there is no note, the fence shows that it is a frame at all.
+    if not (reading.exact or weights or has_fence(frame)):
         raise ValueError(nothing)
     return {"file": path, "text": reading.text or "", "exact": reading.exact,
             "gist": not reading.exact and bool(reading.text), "meaning_tiles": round(reading.meaning_tiles, 1),
@@ -183,15 +234,15 @@ def text_of_picture(code: FrameCode, path: str) -> dict:
 def frames_of(model: WheelerTextAutoencoder, texts: list[str]) -> list[np.ndarray]:
     """The frames of texts, of the gist alone where the words do not fit; none where the model's sides give no frame."""
     code = frame_code(model)
-    return [] if code is None else [one.frame for one in code.write([tokens(model, text)[0] for text in texts])]
+    return [] if code is None else [one.frame for one in code.write(
+        [encode_text(text, model.tokenizer, model.config)[0] for text in texts])]
 
 
 @torch.no_grad()
 def arithmetic(model: WheelerTextAutoencoder, text: str, plus: list[str], minus: list[str]) -> dict:
     """The text of grid(text) + grids of `plus` - grids of `minus`."""
-    grids = model.encode(*padded([tokens(model, t)[0] for t in (text, *plus, *minus)], model.config.pad_token_id,
-                                 model.device))
-    signs = torch.tensor([1.0] * (1 + len(plus)) + [-1.0] * len(minus))
+    grids = model.encode([text, *plus, *minus])
+    signs = torch.tensor([1] * (1 + len(plus)) + [-1] * len(minus)).to(grids)
     total = torch.einsum("b,bhwd->hwd", signs, grids)[None]
     return {"text": text, "add": plus, "subtract": minus, "result": model.decode(total)}
 
@@ -199,9 +250,9 @@ def arithmetic(model: WheelerTextAutoencoder, text: str, plus: list[str], minus:
 # ---- command line ---------------------------------------------------------------------------------------------------
 
 
-def plain(text: str) -> str:
-    """A text on one line, without what could move the cursor."""
-    return "".join(c if c.isprintable() else "\\n" if c == "\n" else c.encode("unicode_escape").decode() for c in text)
+def indented(text: str, by: int = 19) -> str:
+    """A text as a person sees it in a table: further lines begin where the first one does."""
+    return plain(text).replace("\n", "\n" + " " * by)
 
 
 def gather(args: argparse.Namespace) -> list[str]:
@@ -239,13 +290,13 @@ def gather(args: argparse.Namespace) -> list[str]:
 
 def report(result: dict, pictures: list[str]) -> Iterator[str]:
     """The lines that a person sees of one result of `reconstruct`."""
-    yield f"text               {plain(result['text'])[:2000]}"
+    yield f"text               {indented(result['text'][:2000])}"
     if result["cut"]:
         yield f"                   too long: cut to {result['tokens']} tokens, the end token counted"
     for name in ("grid", "frame", "attractor"):
         if name in result:
             verdict = "exact" if result[f"{name}_exact"] else "gist" if result.get(f"{name}_gist") else "DIFFERS"
-            yield f"{name:<10} {verdict:<7} {plain(result[name])}".rstrip()
+            yield f"{name:<10} {verdict:<7} {indented(result[name])}".rstrip(" ")
     if "frame" not in result:
         yield "frame              none: the sides of this model's grid give no frame"
     elif not result["fits"]:
@@ -279,6 +330,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--checkpoint", default="checkpoints/best.pt", help="file of train.py or folder of a model")
     parser.add_argument("--output_dir", default="samples", help="folder for the pictures; '' writes none")
     args = parser.parse_args(argv)
+    open_console()
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: print(f"sample.py: {message}", file=sys.stderr)
@@ -315,19 +367,14 @@ def run(args: argparse.Namespace) -> int:
     model = WheelerTextAutoencoder.load_from_checkpoint(args.checkpoint)
     if model.tokenizer is None:
         raise ValueError(f"--checkpoint {args.checkpoint}: it has no tokenizer")
-    folder = Path(args.output_dir) if args.output_dir else None
-    if folder and not args.pictures:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ValueError(f"--output_dir {folder}: it cannot be made ({error.strerror})") from None
-    say = lambda row: print(json.dumps(row, ensure_ascii=False) if args.json else row, flush=True)
+    pictures = Pictures(args.output_dir)
+    say = lambda row: print(json_line(row) if args.json else row, flush=True)
 
     def picture(frames: list[np.ndarray], name: str) -> list[str]:
-        if not folder or not frames:
+        if not frames:
+            pictures.remove(re.escape(name))
             return []
-        side_by_side(frames).save(folder / name)
-        return [str(folder / name)]
+        return pictures.save(side_by_side(frames), name, "several")
 
     if args.pictures:
         code, lost = FrameCode(model), False
@@ -345,32 +392,35 @@ def run(args: argparse.Namespace) -> int:
         told = model.interpolate(*args.interpolate, args.steps)
         for i, text in enumerate(told):
             share = round(i / (args.steps - 1), 4)
-            say({"share": share, "text": text} if args.json else f"{share:.2f}  {plain(text)}")
-        saved = picture(frames_of(model, told) if folder else [], "interpolation.png")
+            say({"share": share, "text": text} if args.json else f"{share:.2f}  {indented(text, 6)}")
+        saved = picture(frames_of(model, told) if args.output_dir else [], "interpolation.png")
     elif change:
         result = arithmetic(model, texts[0], args.add, args.subtract)
         say(result if args.json else plain(result["result"]))
         shown = [texts[0], *args.add, *args.subtract, result["result"]]
-        saved = picture(frames_of(model, shown) if folder else [], "arithmetic.png")
+        saved = picture(frames_of(model, shown) if args.output_dir else [], "arithmetic.png")
     else:
         code = frame_code(model)
         for start in range(0, len(texts), BATCH):
             batch = reconstruct(model, code, texts[start : start + BATCH], args.noise, args.ticks, args.redundant,
                                 args.seed, start)
+            if start == 0:
+                pictures.remove(r"[1-9]\d*(-frame)?\.png")
             for number, result in enumerate(batch, start + 1):
                 frames = result.pop("frames")
                 saved = picture(frames, f"{number}.png")
                 if saved:
-                    saved.append(str(folder / f"{number}-frame.png"))
-                    write_picture(frames[0], saved[-1], code.weights_name)
+                    saved += pictures.save(frame_image(frames[0], scale=1), f"{number}-frame.png", code.weights_name)
                 if args.json:
                     say({"checkpoint": str(find_checkpoint(args.checkpoint)), **result, "pictures": saved})
                 else:
                     print("\n".join([*([""] if number > 1 else []), *report(result, saved)]), flush=True)
-        return 0
+        saved = []
     if saved and not args.json:
         print(f"      {saved[0]}")
-    return 0
+    if pictures.problem:
+        print(f"sample.py: {pictures.problem}", file=sys.stderr)
+    return 2 if pictures.problem else 0
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ Writes <output_dir>/last.pt and best.pt (lowest validation loss: the sum of thos
 metrics.jsonl (one JSON object a line) and run.json (flags, commit, versions). Every step decodes a share of the batch
 from a random number of each text's meaning tiles, a share as a language model, and the rest from the grid.
 A new run in a folder that holds one moves the files of that one to <output_dir>/earlier-1, 2, ... Ctrl-C ends a run
-after the step at hand, saves last.pt and exits with 130; what can be mended on the command line exits with 2.
+after the step at hand, saves last.pt and exits with 130, SIGTERM and a closed terminal likewise; what can be mended on
+the command line exits with 2.
 """
 
 import argparse
@@ -29,6 +30,8 @@ import torch
 from tqdm import tqdm
 
 from models import WheelerTextAutoencoder
+from wheeler.cli import open_console
+from wheeler.figures import unwritten
 from wheeler.training.cost import compiled_graphs, compiler_problem
 from wheeler.training.data import EpochBatches, prepare
 from wheeler.training.doctor import report
@@ -39,6 +42,7 @@ from wheeler.training.run import LEAST_LOSS_SCALE, Run
 from wheeler.training.run_folder import UsageError, explain, plot, run_lock
 from wheeler.training.scores import check_device
 from wheeler.training.step import TokenLoss, autocast_of, draw_tiles, get_lr, rows_without_grid
+from wheeler.training.texts import DataError
 
 
 def train(args: argparse.Namespace, checkpoint: dict | None, ranks: Ranks, lock: int | None) -> int:
@@ -156,11 +160,28 @@ def loop(run: Run, token_loss: torch.nn.Module, bar: tqdm, stop: StopSignal, loc
                 break
         else:
             if blocks:
-                blocks.advance()
-                run.done = 0
+                next_block(run)
     if stopping and run.step == 0:
         run.save("last.pt")
     return stopping
+
+
+def next_block(run: Run) -> None:
+    """Go to the next block of a stream. Where it cannot be read, be it a bad line or the network, what was trained
+    since the last save is saved first."""
+    problem = None
+    try:
+        run.data.blocks.advance()
+    except Exception as error:
+        problem = error
+    # Saving takes all processes: none may go on alone where another's network failed.
+    if run.ranks.highest(int(problem is not None)):
+        run.save("last.pt")
+        saved = f"stopped at step {run.step:,}, saved {run.out / 'last.pt'}; --resume goes on when it can be read"
+        if problem is None or isinstance(problem, DataError):
+            raise UsageError(f"{problem or 'another process cannot read the stream'}: {saved}") from None
+        raise problem
+    run.done = 0
 
 
 def open_loader(run: Run, batches: EpochBatches, order: range, lock: int | None):
@@ -207,12 +228,14 @@ def take_step(run: Run, token_loss: torch.nn.Module, batches: EpochBatches, load
 
 def main(argv: list[str] | None = None) -> int:
     args = ranks = None
+    open_console()
     try:
         ranks = Ranks()
         args, checkpoint = parse(argv, ranks.say, __doc__)
         if args.plot:
+            unwritten.clear()
             plot(args.plot, Path(args.plot[0]) / "curves.png")
-            return 0
+            return 2 if unwritten else 0
         if args.doctor:
             return report(args)
         if args.prepare:

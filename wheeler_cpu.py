@@ -253,6 +253,9 @@ def main(argv=None):
         dynamics = WheelerMemoryCPU(width, height, tie_break=args.tie_break, rule=args.rule,
                                     stability_threshold=args.stability_threshold)  # fmt: skip
         trajectory = dynamics.run_dynamics(frames, args.max_ticks)
+        for one in trajectory if trajectory.batch else [trajectory]:
+            print(f"{one.state}  ticks {one.ticks}  period {one.period}  share at -1 "
+                  f"{(one.final_frame < 0).mean():.3f}", flush=True)
         if args.out:
             np.save(args.out, trajectory.final_frame)
         if args.gif:
@@ -262,8 +265,6 @@ def main(argv=None):
     except (OSError, EOFError, ValueError) as error:
         print(f"{Path(sys.argv[0]).name}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    for one in trajectory if trajectory.batch else [trajectory]:
-        print(f"{one.state}  ticks {one.ticks}  period {one.period}  share at -1 {(one.final_frame < 0).mean():.3f}")
     return 0
 
 

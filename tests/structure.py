@@ -3,7 +3,7 @@
     python tests/structure.py                                  # lines and the longest function of each file
     python tests/structure.py --draw docs/assets/imports.png   # the graph, as a picture
 
-Rules: a module has at most 500 lines, a function at most 100, train.py 330, README.md 200, the top level 22 entries.
+Rules: a module has at most 500 lines, a function at most 100, train.py 330, README.md 200, the top level 23 entries.
 Imports form no circle and only point down the layers below. None stands inside a function, but for libraries that are
 slow or optional. Standard library only (matplotlib to draw), so that it runs before anything is installed.
 """
@@ -15,7 +15,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-MOST_LINES, MOST_FUNCTION_LINES, MOST_TRAIN, MOST_README, MOST_ENTRIES = 500, 100, 330, 200, 22
+MOST_LINES, MOST_FUNCTION_LINES, MOST_TRAIN, MOST_README, MOST_ENTRIES = 500, 100, 330, 200, 23
 # From the bottom up: a module imports from its own layer and from those below.
 LAYERS = (("wheeler.cli", "wheeler.figures"), ("wheeler.dynamics",), ("wheeler_cpu",), ("wheeler.memory",),
           ("wheeler_store",), ("wheeler.model",), ("wheeler.frame",), ("models",), ("wheeler.training",),

@@ -1,14 +1,21 @@
 """app.py: what the page does, without a page, and the page itself in a real browser where there is one."""
 
 import json
+import os
 import re
 import shutil
+import signal
+import socket
+import subprocess
+import sys
 import time
 
 import numpy as np
 import pytest
+import torch
 
 gr = pytest.importorskip("gradio")
+httpx = pytest.importorskip("httpx")
 
 import app  # noqa: E402
 
@@ -122,6 +129,50 @@ def test_the_page_answers_on_this_machine_only(small_model, monkeypatch):
     assert app.main([]) == 0
     assert seen["server_name"] == "127.0.0.1" and seen["share"] is False and not seen["page"].analytics_enabled
     assert all(event.api_visibility == "private" for event in seen["page"].fns.values())
+
+
+def test_no_proxy_is_asked_and_the_environment_comes_back(small_model, monkeypatch, tmp_path):
+    monkeypatch.setattr(app.WheelerTextAutoencoder, "load_from_checkpoint", lambda path: small_model)
+    monkeypatch.setattr(app, "TEMPORARY", str(tmp_path / "own"))
+    for name in ("no_proxy", "NO_PROXY", "http_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "example.org")
+    before, handler, seen = dict(os.environ), signal.getsignal(signal.SIGTERM), []
+
+    def launch(page, **flags):
+        seen.append((httpx.Client()._mounts, signal.getsignal(signal.SIGTERM), os.stat(app.TEMPORARY).st_mode & 0o777))
+
+    monkeypatch.setattr(gr.Blocks, "launch", launch)
+    assert httpx.Client()._mounts and app.main([]) == 0
+    assert seen[0][0] == {} and seen[0][1] is not handler and seen[0][2] == 0o700
+    assert dict(os.environ) == before and signal.getsignal(signal.SIGTERM) is handler
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("proxy", [{"http_proxy": "http://127.0.0.1:9"}, {"all_proxy": "socks5://127.0.0.1:9"}])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_page_starts_behind_a_proxy_and_leaves_nothing(small_model, tmp_path, proxy, number):
+    """And in a folder for temporary files where gradio's belongs to somebody else."""
+    torch.save(small_model.to_checkpoint(), tmp_path / "best.pt")
+    (tmp_path / "tmp").mkdir()
+    (tmp_path / "tmp/gradio").write_text("not a folder")
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    command = [sys.executable, app.__file__, "--checkpoint", str(tmp_path / "best.pt"), "--port", str(port)]
+    clean = {name: value for name, value in os.environ.items() if "proxy" not in name.lower() and name[:4] != "GRAD"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+                          env=clean | proxy | {"TMPDIR": str(tmp_path / "tmp"), "PYTHONUNBUFFERED": "1"}) as process:
+        while line := process.stdout.readline():
+            if "Running on local URL" in line:
+                break
+        assert line, process.stderr.read()
+        assert httpx.get(f"http://127.0.0.1:{port}/", trust_env=False).status_code == 200
+        process.send_signal(number)
+        process.communicate(timeout=30)
+    assert process.returncode in ((0, 130) if number == signal.SIGINT else (143,))
+    assert [path.name for path in (tmp_path / "tmp").iterdir()] == ["gradio"]
 
 
 # ---- a real browser -------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from wheeler.model.tokenizer import (
 from wheeler.training import data as data_module
 from wheeler.training.data import EpochBatches, TokenBlocks, TokenDataset, bucket_lengths, build_dataset, get_tokenizer
 from wheeler.training.stories import stories
-from wheeler.training.texts import DataError, TextStream, hold_out, load_texts
+from wheeler.training.texts import DataError, TextStream, hold_out, load_texts, read_local, split_texts
 
 STORIES = stories("train", 80)
 
@@ -125,6 +125,55 @@ def test_trained_tokenizer_is_cached_by_content(tmp_path, monkeypatch):
 
 
 # ---- texts ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("raw, texts", [
+    ("one\n \ntwo", ["one", "two"]), ("one\r\n\t\r\n \r\ntwo\r\nmore", ["one", "two\nmore"]),
+    ("one\r\rtwo", ["one", "two"]),
+    ("one\n\u00a0\u3000\ntwo", ["one", "two"]), ("\n \none\n \n", ["one"]), ("one \n two", ["one \n two"]),
+    ("one\n\n    two", ["one", "two"]), ("one\n \nmore<|endoftext|>two", ["one\n \nmore", "two"]),
+    ("\ufeffone\n\ufefftwo\n\n\ufeffthree", ["one\ntwo", "three"]), ("\ufeff\n\n\ufeff\ufeffone", ["one"])])
+def test_blank_lines_may_hold_blanks_and_files_may_be_joined(tmp_path, raw, texts):
+    assert split_texts(raw) == texts
+    (tmp_path / "a.txt").write_bytes(raw.encode())
+    assert read_local(tmp_path / "a.txt", "text") == texts
+
+
+@pytest.mark.parametrize("texts, unseen", [
+    (["", "a", "b"], ["a"]), (["a", "", "b"], ["a"]), ([None, " \n", "a", None, "b", ""], ["a"]),
+    (["a", *[""] * 19, "b"], ["a"]), (["", *STORIES[:41], ""], [STORIES[0], STORIES[20], STORIES[40]])])
+def test_blank_texts_are_not_held_out(tmp_path, texts, unseen, monkeypatch):
+    file = write_jsonl(tmp_path / "a.jsonl", texts)
+    seen = [text for text in texts if text and not text.isspace() and text not in unseen]
+    whole = load_texts(file)
+    assert load_texts(file, "validation") == unseen and [text for text in whole if text and text.strip()] == seen
+    for limit in (-1, *range(len(whole) + 1)):
+        stream = TextStream(file, limit=limit)
+        assert stream.held_out == unseen and sum(passes(stream, 2)[0], []) == whole[: limit if limit >= 0 else None]
+    import datasets
+
+    monkeypatch.setattr(datasets, "load_dataset", lambda name: datasets.DatasetDict(
+        {"train": datasets.Dataset.from_dict({"text": texts})}))
+    assert list(load_texts("someone/tales", "validation")) == unseen
+    assert [text or "" for text in load_texts("someone/tales")] == whole
+
+
+@pytest.mark.parametrize("texts, what", [(["", "a"], "1 text"), (["", " "], "no text"), (["a"], "1 text")])
+def test_too_few_texts_that_are_not_blank(tmp_path, texts, what):
+    for load in (load_texts, TextStream):
+        with pytest.raises(DataError, match=f"{what} and no validation split is too small|there is no text in it"):
+            load(write_jsonl(tmp_path / "a.jsonl", texts))
+
+
+def test_joined_json_files_and_null_are_read_both_ways(tmp_path):
+    rows = '\ufeff{"text": "a"}\n\ufeff{"text": "b"}\n\ufeff\n\ufeff\ufeff{"text": null}\n{"text": "c"}\n'
+    (tmp_path / "a.jsonl").write_text(rows, encoding="utf-8")
+    assert read_local(tmp_path / "a.jsonl", "text") == ["a", "b", "", "c"]
+    stream = TextStream(str(tmp_path / "a.jsonl"))
+    assert sum(passes(stream, 2)[0], []) == ["b", "", "c"] and stream.held_out == ["a"]
+    (tmp_path / "b.jsonl").write_text('{"text": "a"}\n{"other": null}\n{"text": 3}\n')
+    with pytest.raises(DataError, match="line 2 is not a JSON object with a field 'text'"):
+        read_local(tmp_path / "b.jsonl", "text")
 
 
 def test_local_files(tmp_path):
@@ -309,7 +358,7 @@ def test_damaged_cache_entry_is_made_again(tokenizer, tmp_path, damage):
 
 def test_interrupted_build_leaves_nothing(tokenizer, tmp_path, monkeypatch):
     def stops(*args):
-        yield np.array([5, 1]), False
+        yield np.array([5, 1]), False, "a"
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -404,6 +453,31 @@ def test_command_shows_the_data(tmp_path, capsys):
     assert "train: 76 texts" in capsys.readouterr().out
     assert train.main(["--prepare", *flags, "--text_column", "no"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_users_of_a_group_can_share_a_cache(tokenizer, tmp_path):
+    """What the umask says holds for what is made, folders and files."""
+    before = os.umask(0o002)
+    try:
+        build_dataset(STORIES, tokenizer, 32, tmp_path / "cache")
+        get_tokenizer(None, STORIES, 300, tmp_path / "cache")
+    finally:
+        os.umask(before)
+    mode = lambda path: oct(path.stat().st_mode & 0o777)
+    made = [tmp_path / "cache", *(tmp_path / "cache").rglob("*")]
+    assert len(made) == 6 and all(mode(path) == ("0o775" if path.is_dir() else "0o664") for path in made)
+
+
+def test_a_cache_entry_that_may_not_be_read_is_named(tokenizer, tmp_path, monkeypatch):
+    folder = build_dataset(STORIES, tokenizer, 32, tmp_path).folder
+
+    def refused(*args):
+        raise PermissionError(13, "Permission denied", str(folder / "meta.json"))
+
+    monkeypatch.setattr(data_module, "TokenDataset", refused)
+    with pytest.raises(DataError, match="meta.json may not be read by you .Permission denied."):
+        build_dataset(STORIES, tokenizer, 32, tmp_path)
+    assert (folder / "meta.json").is_file()                                   # somebody else's: left alone
 
 
 # ---- streaming ------------------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from wheeler.measure.metrics import (
 )
 from wheeler.model.config import WheelerConfig
 from wheeler.model.tokenizer import train_tokenizer
-from wheeler.training.data import build_dataset
+from wheeler.training.data import Row, build_dataset
 from wheeler.training.scores import check_device, reconstruct, score, share, teacher_forced, wilson_interval
 from wheeler.training.stories import stories
 
@@ -79,12 +79,15 @@ def test_score_of_a_hand_computed_case():
                    [7, 7, 7, 1],         # too long: 1 of 2
                    [8],                  # too short: 1 of 3
                    [1]]                  # empty text: 0 of 2
-    result = score(references, predictions)
+    references, say = [Row(ids, str(ids[:-1])) for ids in references], lambda ids: str([i for i in ids if i != 1])
+    result = score(references, predictions, say)
     assert result["n"] == 4 and result["exact_match"] == 0.25 and result["token_accuracy"] == 5 / 10
     assert result["interval"] == wilson_interval(1, 4)
-    assert score([(5, 1)], [[5, 1]])["exact_match"] == 1.0
+    assert score(references[:1], [(5, 6, 1)], say)["exact_match"] == 1.0
+    assert score(references[:1], [[5, 6]], say)["exact_match"] == 0.0         # its end did not come back
+    assert score([Row([5, 6, 1], "[5,6]")], [[5, 6, 1]], say)["exact_match"] == 0.0      # the tokens did, not the text
     with pytest.raises(ValueError):
-        score(references, predictions[:3])
+        score(references, predictions[:3], say)
 
 
 def test_share_of_a_hand_computed_case():
@@ -103,15 +106,19 @@ def test_edit_distance_and_bleu_of_hand_computed_cases():
 
 
 def test_bits_retained_count_only_what_came_back(tokenizer):
-    a, b = tokenizer("A cat sat.")["input_ids"], tokenizer("A dog ran.")["input_ids"]
+    a, b = (Row(tokenizer(text)["input_ids"], text) for text in ("A cat sat.", "A dog ran."))
     result = measure([a, b], [a, a], tokenizer, np.array([10.0, 30.0]))
     assert (result["text_bits"], result["bits_retained"], result["exact_match"]) == (20, 5, 0.5)
 
 
-def test_beginnings_end_with_the_end_token():
-    data = TokenRows([range(10, 12), range(20, 29), range(30, 35)], (0, 1, 2))
-    assert beginnings(data, 4, 5) == [[20, 21, 22, 1], [30, 31, 32, 1]]
-    assert beginnings(data, 4, 1) == [[20, 21, 22, 1]] and beginnings(data, 10, 5) == []
+def test_beginnings_are_texts_and_end_with_the_end_token(tokenizer, tmp_path):
+    texts = ["Q", "Q@#!~^%", "~~🐉🐉🐉", "a #🐉 ~~"]                              # a character or a byte a token
+    data = build_dataset(texts, tokenizer, 16, tmp_path)
+    found = beginnings(data, 5, 9)
+    assert [row.text for row in found] == ["Q@#!"]                            # the others would end inside a dragon
+    assert found[0] == [*data[1][:4], 1] == tokenizer("Q@#!")["input_ids"]
+    assert [row.text for row in beginnings(data, 7, 9)] == ["Q@#!~^", "~~🐉"] and beginnings(data, 16, 5) == []
+    assert [row.text for row in beginnings(data, 7, 1)] == ["Q@#!~^"]
     assert evenly(10, 3).tolist() == [0, 4, 9] and evenly(4, -1).tolist() == evenly(4, 9).tolist() == [0, 1, 2, 3]
 
 
@@ -250,21 +257,21 @@ def subject(files):
 
 
 def test_controls_do_not_score(subject):
-    texts = [subject.data[i].tolist() for i in range(9)]
+    texts = [subject.data.row(i) for i in range(9)]
     for path in ("grid", "frame"):
         assert texts.count(blank_prediction(subject, path)) == 0
     answers = lookups(subject, texts, lookup_samples=5)
     assert len(answers) == 3 and all(len(rows) == 9 for rows in answers.values())
-    frames, words, hashes = (score(texts, rows)["exact_match"] for rows in answers.values())
+    frames, words, hashes = (subject.score(texts, rows)["exact_match"] for rows in answers.values())
     assert words == hashes == 1.0                      # these texts do stand in the training set, so a lookup has them
     assert frames < 1.0                                                       # of which only five are looked at
     strange = subject.tokens(probe_texts("unusual", 9, STORIES))
-    assert all(score(strange, rows)["exact_match"] == 0 for rows in lookups(subject, strange, 5).values())
+    assert all(subject.score(strange, rows)["exact_match"] == 0 for rows in lookups(subject, strange, 5).values())
 
 
 def test_shuffled_latents_read_as_shuffled_texts(subject):
     """What section text takes for granted: reading looks at the latent alone."""
-    rows = subject.rows([subject.data[i].tolist() for i in range(9)])
+    rows = subject.rows([subject.data.row(i) for i in range(9)])
     read = reconstruct(subject.model, rows, list(range(9)))[1]
     ids, mask = rows.batch(range(9))
     shuffled = subject.model.decode(subject.model.encode(ids, mask).roll(1, 0), return_ids=True)
@@ -415,6 +422,19 @@ def test_a_failing_section_costs_no_other(files, capsys, monkeypatch):
     monkeypatch.setitem(evaluate.SECTIONS, "space", interrupts)
     assert run(files, "picture", "space") == 130
     assert last_line(capsys)["results"] == {"picture": {"same": [True]}}
+
+
+def test_a_figure_that_cannot_be_written_costs_no_result(files, capsys):
+    (files / "blocked/evaluate_text.png").mkdir(parents=True)
+    flags = ("--texts", "validation", "--paths", "grid", "--num_samples", "2", "--lookup_samples", "2")
+    assert run(files, *flags, "--output_dir", str(files / "blocked")) == 2
+    out = capsys.readouterr()
+    assert json.loads(out.out.splitlines()[-1])["results"]["text"]["texts"]["validation/grid"]["n"] == 2
+    assert out.err.count("evaluate_text.png cannot be written (") == 1
+    (files / "old").mkdir()
+    (files / "old/evaluate_text.png").write_text("of an earlier run")
+    flags = ("--texts", "random", "--paths", "grid", "--num_samples", "2")    # nothing to draw
+    assert run(files, *flags, "--output_dir", str(files / "old")) == 0 and not list((files / "old").iterdir())
 
 
 @pytest.mark.parametrize("flags, message", [

@@ -15,6 +15,7 @@ from wheeler.measure.gists import content_words, covered, judge_readings, withou
 from wheeler.measure.meaning import meaning
 from wheeler.measure.memories import Pool, costs, first_sentences
 from wheeler.measure.recall import ranks, tile_scores
+from wheeler.training.data import Row
 from wheeler.training.stories import stories
 
 
@@ -69,7 +70,8 @@ def test_tile_scores_are_correlations_over_common_tiles():
 
 
 def test_readings_are_judged_by_words_only_where_they_are_not_exact():
-    rows = judge_readings([[5, 1], [6, 1], [7, 1]], ["A red dog.", "A blue cat.", "A cow."],
+    said = ["A red dog.", "A blue cat.", "A cow."]
+    rows = judge_readings([Row([i, 1], text) for i, text in enumerate(said, 5)], said,
                           [Reading("A red dog.", True, 0, 1.0, [5, 1]), Reading("A cat.", False, 0, 0.0, [6, 1]),
                            Reading("A pig.", True, 0, 1.0, [8, 1])])          # exact, but of another text
     assert rows["exact_match"] == pytest.approx(1 / 3) and rows["words"]["mean"] == pytest.approx(0.5)

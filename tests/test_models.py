@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
 import warnings
@@ -341,6 +342,16 @@ def test_checkpoint_round_trip(scrambled, tmp_path):
     assert tokenizer_to_dict(loaded.tokenizer) == tokenizer_to_dict(scrambled.tokenizer)
 
 
+def test_a_packed_model_is_as_open_as_the_umask_says(model, tmp_path):
+    before = os.umask(0o002)
+    try:
+        model.save_pretrained(tmp_path / "hub")
+    finally:
+        os.umask(before)
+    assert {file.stat().st_mode & 0o777 for file in (tmp_path / "hub").iterdir()} == {0o664}
+    assert (tmp_path / "hub").stat().st_mode & 0o777 == 0o775 and (tmp_path / "hub" / "model.safetensors").is_file()
+
+
 def test_save_pretrained_round_trip(scrambled, tmp_path, capsys):
     scrambled.save_pretrained(tmp_path / "hub")
     names = {path.name for path in (tmp_path / "hub").iterdir()}
@@ -578,3 +589,30 @@ def test_on_a_gpu(scrambled):
     assert scrambled.decode(scrambled.encode("hat")) == cpu.decode(cpu.encode("hat"))
     with torch.autocast("cuda", torch.float16):
         assert torch.isfinite(scrambled(ids, blank_rows=2)[0]).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_another_default_dtype_changes_nothing(small_model, tmp_path, dtype):
+    """As a notebook may have set it: models load in float32, under the same name, and write the same frames."""
+    small_model.save_pretrained(tmp_path / "packed")
+    torch.save(small_model.to_checkpoint(), tmp_path / "best.pt")
+    wanted = small_model.encode_frame(["Tom had a red ball.", "Hi"])
+    told = small_model.interpolate("Tom had a red ball.", "Hi", 3)
+    torch.manual_seed(0)
+    fresh = WheelerTextAutoencoder(small_model.config)
+    try:
+        torch.set_default_dtype(dtype)
+        for name in ("packed", "best.pt"):
+            model = WheelerTextAutoencoder.load_from_checkpoint(tmp_path / name)
+            assert {weight.dtype for weight in model.state_dict().values()} == {torch.float32}
+            assert model.meaning.rows.dtype == torch.float32 and model.fingerprint() == small_model.fingerprint()
+            frames = model.encode_frame(["Tom had a red ball.", "Hi"])
+            assert frames.dtype == torch.float32 and torch.equal(frames, wanted)
+            assert model.decode_frame(frames) == ["Tom had a red ball.", "Hi"] == model.decode(
+                model.encode(["Tom had a red ball.", "Hi"]))
+            assert model.interpolate("Tom had a red ball.", "Hi", 3) == told
+        torch.manual_seed(0)
+        assert WheelerTextAutoencoder(small_model.config).fingerprint() == fresh.fingerprint()
+        assert torch.get_default_dtype() == dtype
+    finally:
+        torch.set_default_dtype(torch.float32)

@@ -164,21 +164,44 @@ def test_error_in_one_process_stops_all(run):
     assert "Traceback" not in err[0] + err[1] and load("two/last.pt")["training"]["step"] >= 1
 
 
+@pytest.mark.slow
+def test_stream_that_one_process_cannot_read_stops_all_and_saves(run, monkeypatch):
+    from wheeler.training.data import TextStream, TokenBlocks
+    from wheeler.training.texts import DataError
+
+    monkeypatch.setattr(TextStream.block, "__defaults__", (30,))
+
+    def broken(rank):
+        def advance(self, old=TokenBlocks.advance):
+            if rank == 1:
+                raise DataError("--dataset x: reading the stream failed (no network)")
+            old(self)
+
+        TokenBlocks.advance = advance
+        return run("--streaming --max_steps 1000", "two")
+
+    codes, _, err = together(2, broken)
+    assert codes == [2, 2] and "Traceback" not in err[0] + err[1]
+    assert "another process cannot read the stream: stopped at step 3, saved two/last.pt" in err[0] + err[1]
+    assert load("two/last.pt")["training"]["step"] == 3
+
+
 def test_wrong_flags_are_said_once(run):
     codes, _, err = together(2, lambda rank: run("--batch_size 1", "two"))
     assert codes == [2, 2] and "at least 1 for each of the 2 processes" in err[0] and err[1] == ""
 
 
-def test_signal_to_one_process_stops_all_after_the_same_step(run):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_signal_to_one_process_stops_all_after_the_same_step(run, number):
     def during(children):
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and not (Path("two/metrics.jsonl").exists() and len(rows("two")) > 3):
             time.sleep(0.02)
-        os.kill(children[1], signal.SIGTERM)
-        os.kill(children[1], signal.SIGTERM)                                  # torchrun's echo of the first one
+        os.kill(children[1], number)
+        os.kill(children[1], number)                                          # torchrun's echo of the first one
 
     codes, out, err = together(2, lambda rank: run("--max_steps 100000", "two"), during)
-    assert codes == [143, 143], err
+    assert codes == [128 + number] * 2, err
     assert "--resume two/last.pt" in out[0] and "Traceback" not in err[0] + err[1]
     assert load("two/last.pt")["training"]["step"] == rows("two")[-1]["step"]
 
@@ -193,8 +216,45 @@ def test_second_signal_counts_after_the_echo():
     assert stop.received == signal.SIGINT
 
 
+def test_a_closed_terminal_never_asks_for_haste(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", sys.stdout)                            # both are wrapped by the signal
+    monkeypatch.setattr(sys, "stderr", sys.stderr)
+    for numbers in ((signal.SIGHUP,) * 3, (signal.SIGTERM, signal.SIGHUP), (signal.SIGHUP, signal.SIGTERM)):
+        stop = StopSignal(quiet=True)
+        for number in numbers:
+            stop(number, None)
+        assert stop.received == numbers[0]
+    stop.when -= 6                                                            # seconds later somebody means it
+    with pytest.raises(KeyboardInterrupt):
+        stop(signal.SIGTERM, None)
+
+
 @pytest.mark.slow
-def test_torchrun(shared, tmp_path):
+def test_a_terminal_that_is_gone(shared, tmp_path):
+    master, slave = os.openpty()
+    flags = [*TINY, "--dataset", str(shared / "a.jsonl"), "--cache_dir", str(shared / "cache"), "--max_steps", "100000",
+             "--output_dir", "run", "--num_workers", "1"]
+    code = "import os, runpy, sys; os.setsid(); import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); " \
+           "sys.path.insert(0, os.path.dirname(sys.argv[1])); sys.argv = sys.argv[1:]; " \
+           "runpy.run_path(sys.argv[0], run_name='__main__')"
+    process = subprocess.Popen([sys.executable, "-c", code, str(ROOT / "train.py"), *flags], cwd=tmp_path, stdin=slave,
+                               stdout=slave, stderr=slave)
+    os.close(slave)
+    os.set_blocking(master, False)
+    deadline, metrics = time.monotonic() + 90, tmp_path / "run/metrics.jsonl"
+    while time.monotonic() < deadline and not (metrics.exists() and metrics.read_text().count("\n") > 3):
+        try:
+            os.read(master, 1 << 16)                                          # a full terminal would stop the run
+        except BlockingIOError:
+            time.sleep(0.05)
+    os.close(master)                                                          # hangs up: SIGHUP, and no more output
+    assert process.wait(60) == 128 + signal.SIGHUP
+    assert load(tmp_path / "run/last.pt")["training"]["step"] > 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_torchrun(shared, tmp_path, number):
     flags = [*TINY, "--dataset", str(shared / "a.jsonl"), "--cache_dir", str(shared / "cache"), "--max_steps"]
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port", str(free_port()),
                str(ROOT / "train.py"), *flags]
@@ -206,12 +266,12 @@ def test_torchrun(shared, tmp_path):
                    check=True, timeout=60, env=environment, capture_output=True)
     os.chdir(tmp_path)
     assert losses("two") == pytest.approx(losses("one"), rel=2e-4)
-    # Ctrl-C in a terminal reaches torchrun and both processes: they save and say how to go on.
+    # What a terminal sends reaches torchrun and both processes: they save and say how to go on.
     with subprocess.Popen([*command, "100000", "--output_dir", "stopped"], stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True) as process:
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and not (Path("stopped/metrics.jsonl").exists() and len(rows("stopped")) > 3):
             time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGINT)
+        os.killpg(process.pid, number)
         out, _ = process.communicate(timeout=60)
     assert "--resume stopped/last.pt" in out and load("stopped/last.pt")["training"]["step"] > 1

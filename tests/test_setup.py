@@ -351,3 +351,21 @@ def test_ci_runs_the_readme_command_from_anywhere(machine, tmp_path):
     (machine.project / "setup_training_env.sh").write_text('echo "$PWD: $*"; exit 5\n')
     run = subprocess.run([machine.project / ".ci/run"], cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 5 and run.stdout == f"{machine.project}: pytest\n"
+
+
+def test_a_checkout_with_windows_line_ends_keeps_its_files(tmp_path):
+    """As Git for Windows sets it, and WSL then runs the script."""
+    git = lambda *words: subprocess.run(["git", "-C", str(tmp_path), "-c", "core.autocrlf=true", "-c", "user.name=a",
+                                         "-c", "user.email=a@b", *words], check=True, capture_output=True)
+    files = {".gitattributes": (ROOT / ".gitattributes").read_bytes(), "a.sh": b"set -euo pipefail\n",
+             "b.py": b"a\n", "c.txt": b"a\nb\n", "d.png": b"\x89PNG\r\n\x1a\nrest\n", "e.gif": b"GIF89a\r\n\n",
+             "f.safetensors": b"{}\r\ntext\n"}
+    git("init", "-q")
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    git("add", ".")
+    git("commit", "-qm", "all")
+    for name in files:
+        (tmp_path / name).unlink()
+    git("checkout", "-q", ".")
+    assert {name: (tmp_path / name).read_bytes() for name in files} == files

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from wheeler.measure import theory
+from wheeler.measure.metrics import hash_frames
 from wheeler_cpu import WheelerMemoryCPU
 
 
@@ -122,16 +123,16 @@ def test_survival_table_and_figure(tmp_path):
         for amplitude in (0.1, 0.9):
             assert table["perturbation-proof", tie, amplitude] == 1
             assert 0.6 < table["signs", tie, amplitude] < 0.8 < table["hard square", tie, amplitude] < 0.97
-    theory.survival_figure(table, drawn, tmp_path / "s.png")
-    assert (tmp_path / "s.png").stat().st_size > 10_000
+    theory.survival_figure(table, drawn, tmp_path)
+    assert (tmp_path / "survival.png").stat().st_size > 10_000
     with pytest.raises(ValueError, match="amplitude"):
         theory.noisy(drawn["signs"], 1.0, np.random.default_rng(0))
 
 
 def test_fidelity_of_hash_frames_and_of_proof_frames():
-    frames = theory.hash_frames(["a", "b"], 32, 40)
+    frames = hash_frames(["a", "b"], 32, 40)
     assert frames.shape == (2, 32, 40) and frames.dtype == np.float32 and np.abs(frames).max() <= 1
-    assert np.array_equal(frames[1], theory.hash_frames(["b"], 32, 40)[0]) and not np.array_equal(*frames)
+    assert np.array_equal(frames[1], hash_frames(["b"], 32, 40)[0]) and not np.array_equal(*frames)
     settled = WheelerMemoryCPU(40, 32, rule="v0.3").run_dynamics(frames).final_frame
     for attractors, low, high in ((settled, 0.80, 0.90), (theory.sample_proof(32, 40, seed=0, count=2), 0.91, 0.96)):
         found = theory.fidelity(attractors)

@@ -1,5 +1,6 @@
 """Training as a user runs it: `main` in process, offline, with a model that takes a millisecond a step."""
 
+import io
 import json
 import math
 import os
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -383,7 +385,7 @@ def test_foreign_and_damaged_checkpoints_give_one_line(run, capsys):
 # ---- stopping -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signal_saves_and_says_how_to_go_on(run, monkeypatch, capsys, number):
     before = signal.getsignal(number)
     stop_after(monkeypatch, 2, number)
@@ -391,6 +393,37 @@ def test_signal_saves_and_says_how_to_go_on(run, monkeypatch, capsys, number):
     assert "python train.py --resume run/last.pt" in capsys.readouterr().out
     assert load("run/last.pt")["training"]["step"] == 2
     assert signal.getsignal(number) is before
+
+
+def test_a_closed_terminal_costs_no_steps(run, monkeypatch):
+    """SIGHUP comes more than once, and what is printed after it is an error."""
+    class Closed(io.StringIO):
+        def write(self, text):
+            raise OSError(5, "Input/output error")
+
+    clip = torch.nn.utils.clip_grad_norm_
+
+    def clip_and_close(*args):
+        if not isinstance(sys.stdout, Closed):
+            monkeypatch.setattr(sys, "stdout", Closed())
+            monkeypatch.setattr(sys, "stderr", Closed())
+            for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM):
+                signal.raise_signal(number)
+        return clip(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.nn.utils, "clip_grad_norm_", clip_and_close)
+        assert run() == 128 + signal.SIGHUP
+    assert load("run/last.pt")["training"]["step"] == 1
+
+
+def test_nohup_is_respected(run, monkeypatch):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        stop_after(monkeypatch, 2, signal.SIGHUP)
+        assert run() == 0 and load("run/last.pt")["training"]["step"] == 4
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_signal_in_the_first_evaluation(run, monkeypatch):
@@ -577,6 +610,32 @@ def test_wandb_is_imported_only_when_asked(run, monkeypatch, capsys):
     assert "--wandb" in capsys.readouterr().err and Path("run/last.pt").read_bytes() == before
 
 
+def test_a_resumed_run_goes_on_in_wandb(run, monkeypatch):
+    calls = []
+
+    class Stand:
+        def __init__(self, id=None, **flags):
+            self.id, self.logged = id or f"new{len(calls)}", []
+            calls.append((self, flags.get("resume")))
+
+        def log(self, row, step):
+            self.logged.append(step)
+
+        def finish(self):
+            pass
+
+    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=Stand))
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        assert run("--wandb") == 130
+    assert resume("run/last.pt --max_steps 3") == 0
+    assert [(one.id, how) for one, how in calls] == [("new0", None), ("new0", "allow")]
+    assert set(calls[1][0].logged) == {3} and load("run/last.pt")["training"]["wandb"] == "new0"
+    assert resume("run/last.pt --max_steps 4 --output_dir branch") == 0       # another run, which began there
+    assert [(one.id, how) for one, how in calls[2:]] == [("new2", None)]
+    assert load("branch/last.pt")["training"]["wandb"] == "new2"
+
+
 def test_plot(run):
     run(out="a")
     run(out="b")
@@ -670,6 +729,31 @@ def test_streaming_caches_no_training_text(run, tmp_path):
     assert run(f"--streaming --cache_dir {tmp_path / 'cache'}") == 0
     sizes = [len((folder / "tokens.bin").read_bytes()) for folder in (tmp_path / "cache").iterdir() if folder.is_dir()]
     assert len(sizes) == 1 and sizes[0] < 3 * 16 * 2 + 1                      # three unseen texts
+
+
+@pytest.mark.slow
+def test_bad_line_deep_in_a_stream_costs_no_step(run, capsys, shared, tmp_path, monkeypatch):
+    """Blocks of 30 rows: the second one has a null, which is an empty text, the third one half a line."""
+    from wheeler.training import data
+
+    monkeypatch.setattr(data.TextStream.block, "__defaults__", (30,))
+    for name in ("TOKENIZER_TEXTS", "ROUND_TRIP_TEXTS"):
+        monkeypatch.setattr(opening, name, 30)                                # what is read at the start
+    lines = (shared / "a.jsonl").read_text().splitlines() * 2
+    lines[40], lines[70] = '{"text": null}', '{"text": "half a li'
+    (tmp_path / "deep").mkdir()
+    file, front = tmp_path / "deep" / "train.jsonl", " " * 2**20 + "\n"
+    file.write_text(front + "\n".join(lines))
+    (tmp_path / "deep" / "validation.jsonl").write_text("\n".join(lines[:3]))
+    assert run("--streaming --dataset deep --max_steps 9") == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    at = len(front) + sum(len(line) + 1 for line in lines[:70])
+    assert error.startswith(f"train.py: --dataset deep/train.jsonl: line at byte {at:,} is not a JSON object")
+    assert error.endswith(": stopped at step 6, saved run/last.pt; --resume goes on when it can be read")
+    assert load("run/last.pt")["training"]["step"] == 6
+    assert resume("run/last.pt") == 2 and "stopped at step 6, saved" in capsys.readouterr().err
+    file.write_text(front + "\n".join([*lines[:70], " " * len(lines[70]), *lines[71:]]))
+    assert resume("run/last.pt") == 0 and load("run/last.pt")["training"]["step"] == 9
 
 
 @pytest.mark.parametrize("key, value", [

@@ -377,6 +377,10 @@ def test_command_line(tmp_path, capsys):
     assert os.path.getsize(paths["o.gif"]) > 500 and os.path.getsize(paths["o.png"]) > 100
     assert wheeler_cpu.main(["--random", "0", "--rule", "v0.3", "--stability-threshold", "5e-4"]) == 0
     assert capsys.readouterr().out.startswith("CONVERGED  ticks 18 ")
+    for flag in ("--out", "--gif", "--strip"):                                # the result first, then the complaint
+        assert wheeler_cpu.main([paths["f.npy"], flag, str(tmp_path / "f.npy/below.png")]) == 2
+        out = capsys.readouterr()
+        assert out.out.startswith("CONVERGED  ticks ") and out.err.count("\n") == 1
     np.save(tmp_path / "bad.npy", np.full((4, 4), 3.0))
     (tmp_path / "no.npy").write_text("not an array")
     for argv in ([str(tmp_path / "bad.npy")], ["missing.npy"], [], [str(tmp_path / "no.npy")],

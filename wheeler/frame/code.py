@@ -110,9 +110,10 @@ class Written:
 
 @dataclass
 class Reading:
-    """What a frame says. text: the text, or its gist; None where the model has no tokenizer. exact: the words came back
-    whole, says their checksum. meaning_tiles: how many tell the meaning (a part of one is a part); bits: what the words
-    cost, 0 for a gist. ids: token ids, the end token last if it was reached. foreign: other weights wrote the frame."""
+    """What a frame says. text: the text, or its gist; None where the model has no tokenizer. exact: all tokens of the
+    words came back, says their checksum; the characters too, where the tokenizer gives a text back. meaning_tiles: how
+    many tell the meaning (a part of one is a part); bits: what the words cost, 0 for a gist. ids: token ids, the end
+    token last if it was reached. foreign: other weights wrote the frame."""
 
     text: str | None
     exact: bool

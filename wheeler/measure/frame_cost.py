@@ -10,11 +10,11 @@ from wheeler.measure.timing import table, timed
 
 
 def frames(args):
-    """Whole unseen texts of --dataset into frames of --checkpoint and back, in batches of --batch_sizes. All must fit
-    and come back exactly before anything is timed."""
+    """Whole unseen texts of --dataset into frames of --checkpoint and back, in batches of --batch_sizes. All that fit
+    must come back, token by token, before anything is timed."""
     subject = Subject(args.checkpoint, args.dataset, args.text_column, "cut", args.cache_dir, "cpu")
     model, most = subject.model, max(args.batch_sizes)
-    tokens = [model.tokenizer(text)["input_ids"] for text in subject.stories]
+    tokens = [model.tokenizer(text)["input_ids"] for text in subject.stories if text]
     whole = [ids for ids in tokens if len(ids) <= model.config.max_seq_len][:most]
     if len(whole) < most:
         raise ValueError(f"--batch_sizes {most}: --dataset {args.dataset} has only {len(whole)} unseen texts of at "

@@ -20,6 +20,7 @@ from wheeler.measure.metrics import beginnings, collapse, language_model_bits
 from wheeler.measure.recall import ranks, shown
 from wheeler.measure.survive import disturbances
 from wheeler.model.inputs import padded
+from wheeler.training.data import Row
 from wheeler.training.scores import share
 
 NEAREST = 1000                                                                # texts that a gist may be nearest to
@@ -148,7 +149,8 @@ def along(pool: Pool, pairs: Sequence[tuple[int, int]]) -> dict:
     """Figures of texts told of mixed meanings, at STEPS equal distances, as `WheelerTextAutoencoder.interpolate` tells
     them, the ends too; and of the stories themselves. A text that repeats itself is likely for that:
     `distinct` is the share of a text's words that differ."""
-    model, subject, shares, rows = pool.subject.model, pool.subject, torch.linspace(0, 1, STEPS), []
+    model, subject, rows = pool.subject.model, pool.subject, []
+    shares = torch.linspace(0, 1, STEPS, dtype=torch.float32)
     for part in chunks(pairs, 8, "interpolating"):
         first, last = (meanings(pool, ends)[:, None] for ends in zip(*part, strict=True))
         mixed = torch.lerp(first, last, shares.to(first)[:, None])            # (pairs, STEPS, Dm)
@@ -193,11 +195,11 @@ def interpolation(pool: Pool, count: int) -> dict:
 # ---- erased ---------------------------------------------------------------------------------------------------------
 
 
-def judge_readings(texts: Sequence[list[int]], said: Sequence[str], readings: Sequence[Reading]) -> dict:
+def judge_readings(texts: Sequence[Row], said: Sequence[str], readings: Sequence[Reading]) -> dict:
     """Share that is read word for word; `words`: share of the text's content words that are read, in the text or in its
     gist; `gists`: the same of those not read word for word, if there are any; `control`: that are in what is read of
     the text before."""
-    exact = [reading.exact and reading.ids == ids for reading, ids in zip(readings, texts, strict=True)]
+    exact = [reading.exact and reading.text == row.text for reading, row in zip(readings, texts, strict=True)]
     words = [1.0 if same else covered(content_words(text), reading.text)
              for same, text, reading in zip(exact, said, readings, strict=True)]
     gists = [share_of for same, share_of in zip(exact, words, strict=True) if not same]

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from wheeler.figures import new_figure, save_figure
+from wheeler.figures import new_figure, remove_figure, save_figure
 from wheeler.measure.gists import ERASED, NEAREST, bits, erased, gist, interpolation
 from wheeler.measure.memories import RETOLD, Pool
 from wheeler.measure.metrics import Subject
@@ -123,6 +123,7 @@ def plot(result: dict, output_dir: str) -> None:
                                         ("gist", [plot_gist]), ("interpolation", [plot_interpolation]),
                                         ("erased", [plot_erased])) if result.get(part) for panel in found]
     if not panels:
+        remove_figure(output_dir, "meaning")
         return
     columns = min(3, len(panels))
     lines = -(-len(panels) // columns)

@@ -19,10 +19,11 @@ import torch
 from tqdm import tqdm
 
 from wheeler.frame.code import FrameCode, Written
-from wheeler.measure.metrics import Subject, collapse, hash_frames
+from wheeler.measure.metrics import Subject, collapse, hash_frames, rows_of
 from wheeler.measure.probes import paraphrase
 from wheeler.model.decoding import text_bits
 from wheeler.model.inputs import padded
+from wheeler.training.data import Row
 from wheeler.training.scores import share
 from wheeler_cpu import add_noise
 
@@ -73,7 +74,7 @@ class Pool:
 
     def __init__(self, subject: Subject, most: int, seed: int = 0, batch_size: int = 64, sentences: int = 0):
         self.subject, self.code, self.batch_size, self.seed = subject, subject.code, batch_size, seed
-        self.texts: list[list[int]] = []
+        self.texts: list[Row] = []
         self.said: list[str] = []
         self.place: dict[str, int] = {}
         self.sentences = sentences
@@ -91,7 +92,7 @@ class Pool:
     def _add(self, stories: Sequence[str], rng: np.random.Generator, most: int) -> None:
         order, limit = rng.permutation(len(stories)), self.subject.model.config.max_seq_len
         for start in range(0, len(order), 1000):
-            rows = self.subject.tokens([first_sentences(stories[int(i)], self.sentences)
+            rows = self.subject.tokens([first_sentences(stories[int(i)] or "", self.sentences)
                                         for i in order[start : start + 1000]])
             for ids, text in zip(rows, self.subject.say(rows), strict=True):
                 if len(self.texts) < most and len(ids) < limit and text not in self.place and len(text.split()) > 3:
@@ -120,7 +121,7 @@ class Pool:
         missing = [i for i in dict.fromkeys(places) if i not in self.exact and i < self.unseen]
         for part in chunks(missing, self.batch_size, "reading memories"):
             for i, reading in zip(part, self.code.read(self.frames(part)[0]), strict=True):
-                self.exact[i] = reading.exact and reading.ids == self.texts[i]
+                self.exact[i] = reading.exact and reading.text == self.texts[i].text
         return [self.exact.get(i, False) for i in places]
 
 
@@ -210,8 +211,7 @@ def make_cues(pool: Pool, count: int, seed: int) -> dict[str, Cue]:
     tokens = lambda text: pool.subject.tokens([text])[0]
     rows = {name: [tokens(change(text, rng)) for text in pool.said[:count]] for name, change in CUES.items()}
     rows["exact text"] = pool.texts[:count]
-    eos = pool.subject.model.config.eos_token_id
-    rows[FIRST] = [[*ids[:-1][:32], eos] for ids in pool.texts[:count]]
+    rows[FIRST] = rows_of([row.text for row in pool.texts[:count]], pool.subject.model.tokenizer, 33)
     cues = {name: cue(pool, part, targets, name) for name, part in rows.items()}
     noisy = lambda frames: collapse(add_noise(frames, 0.9, rng))
     frames, tiles = pool.frames(targets)

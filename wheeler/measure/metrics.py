@@ -20,9 +20,9 @@ from wheeler.frame.code import FrameCode
 from wheeler.model.checkpoint import find_checkpoint, read_checkpoint
 from wheeler.model.decoding import text_bits
 from wheeler.model.tokenizer import tokenizer_to_dict
-from wheeler.training.data import TokenDataset, Tokens, build_dataset, tokenize
+from wheeler.training.data import Row, TokenDataset, Tokens, build_dataset, tokenize
 from wheeler.training.run_folder import git_commit
-from wheeler.training.scores import PATHS, check_device, score
+from wheeler.training.scores import PATHS, came_back, check_device, score
 from wheeler.training.texts import DEFAULT_DATASET, fingerprint, load_texts
 from wheeler_store import WheelerMemory
 
@@ -46,14 +46,15 @@ def text_scores(references: Sequence[str], predictions: Sequence[str]) -> dict:
             "bleu_signature": str(bleu.get_signature())}
 
 
-def measure(references: Sequence[list[int]], predictions: Sequence[list[int]], tokenizer,
+def measure(references: Sequence[Row], predictions: Sequence[list[int]], tokenizer,
             bits: np.ndarray | None = None) -> dict:
-    """score and text_scores of token ids, and, where the texts' bits are given, `text_bits`, their mean, and
-    `bits_retained`, the same with those of texts that did not come back exactly counted as 0."""
-    say = lambda rows: [tokenizer.decode(row, skip_special_tokens=True) for row in rows]
-    result = score(references, predictions) | text_scores(say(references), say(predictions))
+    """score and text_scores of texts read as token ids, and, where the texts' bits are given, `text_bits`, their mean,
+    and `bits_retained`, the same with those of texts that did not come back exactly counted as 0."""
+    say = lambda ids: tokenizer.decode(ids, skip_special_tokens=True)
+    result = score(references, predictions, say) | text_scores(
+        [r.text for r in references], [say(p) for p in predictions])
     if bits is not None:
-        exact = np.array([list(r) == list(p) for r, p in zip(references, predictions, strict=True)])
+        exact = np.array(came_back(references, predictions, say))
         result |= {"text_bits": float(bits.mean()), "bits_retained": float((bits * exact).mean())}
     return result
 
@@ -70,9 +71,10 @@ def collapse(frames, ticks: int | None = None):
 
 
 class TokenRows(Tokens):
-    """Lists of token ids in the shape of a TokenDataset. special_ids: bos, eos, pad."""
+    """Lists of token ids in the shape of a TokenDataset, Rows where they are compared. special_ids: bos, eos, pad."""
 
     def __init__(self, rows: Sequence[Sequence[int]], special_ids: Sequence[int]):
+        self.texts = [getattr(row, "text", None) for row in rows]
         self.rows, self.special_ids = [np.asarray(row, dtype=np.int64) for row in rows], special_ids
         self.lengths = np.array([len(row) for row in self.rows])
         self.buckets = sorted(set(self.lengths.tolist()))
@@ -87,11 +89,17 @@ def evenly(count: int, n: int) -> np.ndarray:
     return np.linspace(0, count - 1, count if n < 0 else min(n, count)).astype(int)
 
 
-def beginnings(data: TokenDataset, length: int, n: int) -> list[list[int]]:
-    """The first length - 1 tokens and the end token of n texts that have so many, from all over the data."""
+def beginnings(data: TokenDataset, length: int, n: int) -> list[Row]:
+    """The first length - 1 tokens and the end token of n texts that have so many, from all over the data; without those
+    that would be cut inside a character."""
     long_enough = np.flatnonzero(data.lengths >= length)
-    chosen = long_enough[evenly(len(long_enough), n)]
-    return [[*data[i][: length - 1].tolist(), data.special_ids[1]] for i in chosen]
+    texts = [data.texts[i] for i in long_enough[evenly(len(long_enough), n)]]
+    return [row for row in rows_of(texts, data.source[1], length) if len(row) == length]
+
+
+def rows_of(texts: Sequence[str], tokenizer, max_seq_len: int) -> list[Row]:
+    """Texts in tokens, each cut to max_seq_len and closed by the end token; blank texts are left out."""
+    return [Row(ids.tolist(), part) for ids, _, part in tokenize(texts, tokenizer, max_seq_len, "cut")]
 
 
 def reconstruct_frames(code, texts: Sequence[list[int]], batch_size: int = 64) -> tuple[list[list[int]], list[bool]]:
@@ -178,9 +186,8 @@ class Subject:
         return build_dataset(texts, self.model.tokenizer, self.model.config.max_seq_len, self.cache_dir,
                              self.long_texts)
 
-    def tokens(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of texts, each cut to max_seq_len and closed by the end token; empty texts are left out."""
-        return [ids.tolist() for ids, _ in tokenize(texts, self.model.tokenizer, self.model.config.max_seq_len, "cut")]
+    def tokens(self, texts: Sequence[str]) -> list[Row]:
+        return rows_of(texts, self.model.tokenizer, self.model.config.max_seq_len)
 
     @cached_property
     def training_stories(self) -> list[str]:
@@ -208,7 +215,7 @@ class Subject:
         c = self.model.config
         return TokenRows(texts, (c.bos_token_id, c.eos_token_id, c.pad_token_id))
 
-    def beginnings(self, length: int, n: int) -> list[list[int]]:
+    def beginnings(self, length: int, n: int) -> list[Row]:
         """Unseen texts cut to `length` tokens, or to max_seq_len where that is less; see `beginnings`."""
         length = min(length, self.model.config.max_seq_len)
         texts = beginnings(self.data, length, n)
@@ -219,6 +226,12 @@ class Subject:
     def say(self, rows: Sequence[Sequence[int]]) -> list[str]:
         """Token ids as texts."""
         return [self.model.tokenizer.decode(row, skip_special_tokens=True) for row in rows]
+
+    def came_back(self, references: Sequence[Row], predictions: Sequence[Sequence[int]]) -> list[bool]:
+        return came_back(references, predictions, lambda ids: self.say([ids])[0])
+
+    def score(self, references: Sequence[Row], predictions: Sequence[Sequence[int]]) -> dict:
+        return score(references, predictions, lambda ids: self.say([ids])[0])
 
     def identity(self) -> dict:
         """What a figure belongs to. Results compare only where `data` and `tokenizer` are equal."""

@@ -1,11 +1,10 @@
 """Structure of frames: the sections survival and capacity of bench.py, tables of theory.py."""
 
-from pathlib import Path
-
 import numpy as np
 
 from wheeler.measure import theory
-from wheeler.measure.timing import say, table
+from wheeler.measure.metrics import hash_frames
+from wheeler.measure.timing import table
 from wheeler_cpu import WheelerMemoryCPU
 
 
@@ -17,17 +16,14 @@ def survival(args):
     table([("pattern", "tie-break", *(f"A = {a}" for a in amplitudes)),
            *((kind, tie, *(f"{shares[kind, tie, a]:.2%}" for a in amplitudes))
              for kind, tie in dict.fromkeys((k, t) for k, t, _ in shares))])
-    frames = theory.hash_frames([f"text {i}" for i in range(args.patterns)], size, size)
+    frames = hash_frames([f"text {i}" for i in range(args.patterns)], size, size)
     settled = WheelerMemoryCPU(size, size, rule="v0.3").run_dynamics(frames).final_frame
     returned = {name: theory.fidelity(attractors, seed=args.seed) for name, attractors in (
         ("hash frames", settled), ("perturbation-proof", drawn["perturbation-proof"]))}
     table([('fidelity, rule "v0.3"', *(f"noise {s}" for s in returned["hash frames"]), "mean"),
            *((name, *(f"{value:.3f}" for value in row.values()), f"{np.mean(list(row.values())):.3f}")
              for name, row in returned.items())])
-    path = Path(args.output_dir) / "survival.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    theory.survival_figure(shares, drawn, path)
-    say(f"wrote {path}")
+    theory.survival_figure(shares, drawn, args.output_dir)
     return {f"{kind}, {tie}, {a}": value for (kind, tie, a), value in shares.items()} | {
         f"{name}, fidelity, {s}": value for name, row in returned.items() for s, value in row.items()}
 

@@ -246,7 +246,7 @@ def race(name: str, config: WheelerConfig, data: TokenDataset, unseen: TokenData
         if task == "copy":
             row["exact_match"] = 0.0
             if row["teacher_forced_whole_texts"]:
-                row["exact_match"] = score(*reconstruct(model, unseen, indices, "grid"))["exact_match"]
+                row["exact_match"] = score(*reconstruct(model, unseen, indices, "grid"), unseen.say)["exact_match"]
         model.train()
         exact = f", {row['exact_match']:.1%} exact" if task == "copy" else ""
         progress(f"{task}: {name}, lr {lr:g}: step {step}, {spent:.0f} of {seconds:.0f} s, teacher-forced "

@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from wheeler.figures import new_figure, save_figure
 from wheeler.measure.metrics import Subject, language_model_bits
-from wheeler.training.scores import closed, score, share
+from wheeler.training.data import Row
+from wheeler.training.scores import closed, share
 
 # Words that a child's story can swap without a change of meaning, both ways.
 SYNONYMS = {a: b for pair in """big large; little small; happy glad; sad unhappy; said told; fast quick; house home;
@@ -180,7 +181,7 @@ def decode_in_parts(subject: Subject, grids: list[torch.Tensor], most: int, batc
     return closed(rows, most, subject.model.config.eos_token_id)
 
 
-def walk_between(subject: Subject, pairs: list[tuple[list[int], list[int]]],
+def walk_between(subject: Subject, pairs: list[tuple[Row, Row]],
                  batch_size: int) -> tuple[dict[str, np.ndarray], list[tuple[float, str, float]]]:
     """({"distances": (pairs, steps, 2), "exact": the same, bool, "fluency": (pairs, steps)} of what the grids between
     the texts of each pair decode to, (share, text, bits) of the first pair)."""
@@ -196,7 +197,7 @@ def walk_between(subject: Subject, pairs: list[tuple[list[int], list[int]]],
         bits = language_model_bits(subject.model, subject.rows(out), list(range(len(out))), batch_size)
         for i, text in enumerate(said):
             found["distances"][k, i] = [Levenshtein.normalized_distance(text, end) for end in ends]
-            found["exact"][k, i] = out[i] == a, out[i] == b
+            found["exact"][k, i] = subject.came_back((a, b), (out[i], out[i]))
             found["fluency"][k, i] = bits[i] / max(1, len(text))
         if k == 0:
             shown = list(zip(WAY, said, bits, strict=True))
@@ -224,8 +225,8 @@ def arithmetic(subject: Subject, batch_size: int) -> dict[str, dict]:
     for name, chosen in (("equal lengths", np.flatnonzero(same)), ("unequal lengths", np.flatnonzero(~same))):
         if not len(chosen):
             continue
-        row = score([rows[i][3] for i in chosen], [out[i] for i in chosen])
-        row["copy"] = sum(out[i] in rows[i][:3] for i in chosen) / len(chosen)
+        row = subject.score([rows[i][3] for i in chosen], [out[i] for i in chosen])
+        row["copy"] = sum(any(subject.came_back(rows[i][:3], [out[i]] * 3)) for i in chosen) / len(chosen)
         row["bits_a_character"] = float(np.mean(bits[chosen] / characters[chosen]))
         result[f"arithmetic/{name}"] = row
         print(f"   {len(chosen)} quadruples of {name} (tokens): exact {row['exact_match']:.1%} "

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from wheeler.figures import unwritten
 from wheeler.measure.peers import quality_figure, quality_tables, race, stored_runs
 from wheeler.measure.step_cost import config_of, precision
 from wheeler.measure.timing import machine, say, table
@@ -45,9 +46,13 @@ def quality(args):
     def keep(run):
         key = f"{run['task']}: {run['name']}, lr {run['lr']:g}, seed {run['seed']}, {run['limit']:g} s"
         stored["runs"][key] = run | {"machine": where}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.with_suffix(".tmp").write_text(json.dumps(stored))
-        os.replace(path.with_suffix(".tmp"), path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.with_suffix(".tmp").write_text(json.dumps(stored))
+            os.replace(path.with_suffix(".tmp"), path)
+        except OSError as error:                                              # the run took minutes: it is still shown
+            say(f"bench.py: --results {path} cannot be written ({error.strerror or error})")
+            unwritten.append(path)
 
     where = machine()
     for name in () if args.draw else args.competitors:

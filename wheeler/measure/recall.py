@@ -29,6 +29,7 @@ from wheeler.measure.memories import (
     standardised,
 )
 from wheeler.training.scores import share
+from wheeler.training.texts import BOM
 
 MEMORIES = (100, 1000, 10_000)
 AMONG = 2000                                                                  # memories that retellings are sought in
@@ -144,14 +145,15 @@ def read_retellings(pool: Pool, file: str | None) -> list[tuple[int, str]]:
         print(f"retellings are left out: there is no retellings.jsonl with {subject.dataset}")
         return []
     try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = (line.lstrip(BOM) for line in path.read_text(encoding="utf-8").split("\n"))
+        rows = [json.loads(line) for line in lines if line.strip()]
         told = [(subject.stories[row["line"]], str(row["retelling"])) for row in rows if row["line"] >= 0]
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise ValueError(f"--retellings {path}: it cannot be read, or names texts that are not there "
                          f"({type(error).__name__}: {error})") from None
     found = {}
     for story, text in told:
-        place = pool.place.get(subject.say(subject.tokens([story]))[0])
+        place = next(map(pool.place.get, subject.say(subject.tokens([story]))), None)              # none of a blank one
         if place is not None and text.strip():
             found.setdefault(place, text)
     print(f"retellings: {len(found)} of the {len(rows)} in {path} are of whole unseen texts")

@@ -6,7 +6,7 @@
     python evaluate.py ticks --checkpoint checkpoints/best.pt --dataset sample    # against ticks of the dynamics
 
 Texts are the beginnings of the validation texts, cut to a number of tokens and closed by the end token; frames are
-those of `encode_frame` (wheeler/frame/code.py). Exact match: all tokens come back (and, from frames, the checksum
+those of `encode_frame` (wheeler/frame/code.py). Exact match: all characters come back (and, from frames, the checksum
 agrees), with 95% Wilson intervals. Each function takes a `Subject`, prints a table, writes
 <output_dir>/survive_<section>.png and returns its figures as a dict.
 """
@@ -21,7 +21,7 @@ from tqdm import tqdm
 from wheeler.figures import new_figure, save_figure
 from wheeler.frame.code import FrameCode, Written, frame_bits
 from wheeler.measure.metrics import LENGTHS, Subject, beginnings, collapse, evenly
-from wheeler.training.scores import closed, score, share
+from wheeler.training.scores import closed, share
 from wheeler_cpu import add_noise, frame_image
 
 TICKS = (0, 1, 2, 5, 10, 20, 50, 100, None)                                   # None: to the attractor
@@ -57,8 +57,8 @@ def lengths(subject: Subject, lengths: tuple[int, ...] = LENGTHS, num_samples: i
     whole = whole[evenly(len(whole), num_samples)]
     sets = {str(length): beginnings(data, length, num_samples) for length in lengths}
     short = np.flatnonzero((data.lengths <= 128) & (data.lengths < model.config.max_seq_len))
-    sets["whole, up to 128"] = [data[i].tolist() for i in short[: num_samples if num_samples > 0 else None]]
-    sets["whole"] = [data[i].tolist() for i in whole]
+    sets["whole, up to 128"] = [data.row(i) for i in short[: num_samples if num_samples > 0 else None]]
+    sets["whole"] = [data.row(i) for i in whole]
     lengths = [length for length in lengths if sets[str(length)]]
     if not lengths:
         raise ValueError(f"--lengths: the longest unseen text has {data.lengths.max()} tokens")
@@ -81,8 +81,8 @@ def lengths(subject: Subject, lengths: tuple[int, ...] = LENGTHS, num_samples: i
                 for start in tqdm(range(0, len(new), batch_size), desc=f"{side} x {side}, {label}", leave=False):
                     rows = new[start : start + batch_size]
                     readings = code.read(given[rows])
-                    known |= {keys[i]: r.ids if r.exact else None for i, r in zip(rows, readings, strict=True)}
-                read[name] = share([known.get(key) == text for key, text in zip(keys, texts, strict=True)])
+                    known |= {keys[i]: r.text if r.exact else None for i, r in zip(rows, readings, strict=True)}
+                read[name] = share([known.get(key) == row.text for key, row in zip(keys, texts, strict=True)])
             tokens, costs = np.mean([len(text) for text in texts]), [one.cost for one in written if one.fits]
             result[f"{side}/{label}"] = row = {
                 "read": read, "fits": sum(fits) / len(fits), "frame_bits": holds, "tokens": float(tokens),
@@ -91,7 +91,8 @@ def lengths(subject: Subject, lengths: tuple[int, ...] = LENGTHS, num_samples: i
                 "raw_ids_fit": sum(len(text) * raw + 16 <= holds for text in texts) / len(texts)}
             if label.isdigit():
                 seen = {tuple(training[i][: len(texts[0]) - 1]) for i in range(len(training))}
-                row["lookup"] = share([tuple(text[:-1]) in seen for text in texts])
+                row["lookup"] = share([tuple(text[:-1]) in seen and same for text, same in
+                                       zip(texts, subject.came_back(texts, texts), strict=True)])
             print(f"{side:>3} x {side}, {label} tokens (n = {len(texts)}): {np.mean(costs or [0]):.0f} of {holds:.0f} "
                   f"bits, "
                   f"{row['fits']:.1%} fit, as raw token ids {row['raw_ids_fit']:.1%}; exact match " + ", ".join(
@@ -139,13 +140,14 @@ def read_damaged_grids(subject: Subject, texts: list[list[int]], kind: str, stre
 
 
 def recovered(code: FrameCode, written: list[Written], frames: np.ndarray) -> tuple[list[bool], list[float]]:
-    """Of each frame whether the text written beside it is still in it, and the bits that are: `FrameCode.recovers`.
-    RuntimeError where reading some frames for real, checksum included, does not give what that short cut says."""
+    """Of each frame whether the text written beside it, a Row, is still in it, character by character, and the bits
+    that are: `FrameCode.recovers`. RuntimeError where reading some frames for real, checksum included, does not give
+    what that short cut says."""
     hits, bits = zip(*(code.recovers(one, frame) for one, frame in zip(written, frames, strict=True)), strict=True)
     read = [r.exact and r.ids == one.ids for r, one in zip(code.read(frames[:4]), written, strict=False)]
     if read != list(hits[:4]):
         raise RuntimeError(f"the short cut disagrees with reading: {read} {hits[:4]}")
-    return list(hits), list(bits)
+    return [hit and code._text(one.ids) == one.ids.text for hit, one in zip(hits, written, strict=True)], list(bits)
 
 
 def disturb(subject: Subject, num_samples: int = 500, length: int = 64, grid_samples: int = 64, seed: int = 0,
@@ -180,7 +182,8 @@ def disturb(subject: Subject, num_samples: int = 500, length: int = 64, grid_sam
                 curves[name].append(row)
             if some:
                 rows = read_damaged_grids(subject, some, kind, strength, other, of_grids, 16)
-                row = score(some, rows) | {"control": score(some, rows[-1:] + rows[:-1])["exact_match"]}
+                row = subject.score(some, rows) | {
+                    "control": subject.score(some, rows[-1:] + rows[:-1])["exact_match"]}
                 result[f"{kind} {strength}, grid, read at once"] = row
                 curves["grid, read at once"].append(row)
         for name, rows in curves.items():
@@ -250,7 +253,7 @@ def picture(subject: Subject, length: int = 64, seed: int = 0, output_dir: str =
     noisy = add_noise(frames, 0.9, rng)
     after = collapse(noisy)
     read = code.read(after)
-    say = lambda ids: textwrap.fill(subject.say([ids])[0].replace("\n", " ").replace("$", r"\$"), 46)
+    say = lambda text: textwrap.fill(text.replace("\n", " ").replace("$", r"\$"), 46)
     figure = new_figure(14, 2.9 * len(texts))
     axes = figure.subplots(len(texts), 5, squeeze=False)
     titles = ("unseen text", "frame", "noise 0.9", "collapsed again", "read back")
@@ -260,11 +263,11 @@ def picture(subject: Subject, length: int = 64, seed: int = 0, output_dir: str =
             if row == 0:
                 axis.set_title(title, fontsize=11)
             if column in (0, 4):
-                axis.text(0.5, 0.5, say(text if column == 0 else read[row].ids), ha="center", va="center", fontsize=8)
+                axis.text(0.5, 0.5, say(read[row].text if column else text.text), ha="center", va="center", fontsize=8)
             else:
                 picture = (frames, noisy, after)[column - 1][row]
                 axis.imshow(frame_image(picture, scale=1).convert("RGB"), interpolation="nearest")
     save_figure(figure, output_dir, "survive_picture", dpi=90)
-    same = [reading.exact and reading.ids == text for reading, text in zip(read, texts, strict=True)]
+    same = [reading.exact and reading.text == text.text for reading, text in zip(read, texts, strict=True)]
     print(f"read back word for word: {same}")
     return {"same": same}

@@ -16,14 +16,13 @@ the first property a -1 cell can be a slope and climb, without the second a +1 c
 """
 
 import argparse
-import hashlib
 import sys
 
 import numpy as np
 from numba import njit
 
 from wheeler.cli import Parser
-from wheeler.figures import new_figure
+from wheeler.figures import new_figure, save_figure
 from wheeler_cpu import WheelerMemoryCPU, frame_image, tick
 
 KINDS = ("signs", "hard square", "perturbation-proof")
@@ -295,13 +294,6 @@ def survival(patterns=20, size=64, amplitudes=(0.1, 0.5, 0.9), ties=("min", "max
     return table, drawn
 
 
-def hash_frames(texts, height=64, width=64):
-    """Uniform random frames in [-1, 1], seeded by the sha256 of their texts: (len(texts), H, W) float32."""
-    seeds = (int(hashlib.sha256(text.encode()).hexdigest(), 16) for text in texts)
-    frames = [np.random.default_rng(seed).uniform(-1, 1, (height, width)) for seed in seeds]
-    return np.stack(frames).astype(np.float32)
-
-
 def fidelity(attractors, strengths=(0.1, 0.25, 0.5, 0.75, 1.0), rule="v0.3", seed=0):
     """How well attractors (B, H, W), float32 in [-1, 1] and none of them constant, come back from Gaussian noise of
     these strengths (standard deviations), the disturbed frame being clipped to [-1, 1] and settled under the rule:
@@ -316,8 +308,9 @@ def fidelity(attractors, strengths=(0.1, 0.25, 0.5, 0.75, 1.0), rule="v0.3", see
     return found
 
 
-def survival_figure(table, drawn, file, amplitude=0.9, crop=32):
-    """Draw the table, and of each kind a pattern, its noisy version and what the dynamics make of it, to `file`."""
+def survival_figure(table, drawn, output_dir, amplitude=0.9, crop=32):
+    """Draw the table, and of each kind a pattern, its noisy version and what the dynamics make of it, to
+    survival.png."""
     rng = np.random.default_rng(1)
     figure = new_figure(11, 7.6)
     axes = figure.subplots(3, 4, width_ratios=[1, 1, 1, 1.25])
@@ -345,7 +338,7 @@ def survival_figure(table, drawn, file, amplitude=0.9, crop=32):
         axis.set_title(title, fontsize=10)
     axes[0, 3].legend(fontsize=8, loc="lower left")
     axes[2, 3].set_xlabel("noise amplitude")
-    figure.savefig(file, dpi=90)
+    save_figure(figure, output_dir, "survival", dpi=90)
 
 
 # ----------------------------------------------------------------------------------------------------------------- CLI
@@ -359,8 +352,8 @@ def main(argv=None):
     args = parser.parse_args(argv)
     try:
         frame = sample_proof(args.size, args.size, args.seed)[0]
+        print(f"{args.size}x{args.size}, {structure(frame)['minus']:.3f} of the cells at -1", flush=True)
         np.save(args.out, frame)
-        print(f"{args.size}x{args.size}, {structure(frame)['minus']:.3f} of the cells at -1")
     except (OSError, ValueError) as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return 2

@@ -6,17 +6,21 @@ WheelerConfig, "model": state dict, "tokenizer": strings or None}; train.py adds
 
 import os
 import pickle
+import sys
 import zipfile
 from pathlib import Path
 
 import torch
+from huggingface_hub import save_torch_state_dict
 from torch import Tensor
 
 from wheeler.model.config import WheelerConfig, round_up
 from wheeler.model.tokenizer import first_line
 
 CHECKPOINT_FORMAT = 3
+DEFAULT = Path("checkpoints/best.pt")                                         # that commands load unless told otherwise
 SHIPPED = "wheeler-21m"                                                       # folder of the model in checkpoints/
+HOME = Path(__file__).resolve().parents[2] / DEFAULT.parent                   # of the project, wherever one is
 
 
 class OldFormat(ValueError):
@@ -29,10 +33,37 @@ class OldFormat(ValueError):
 
 def find_checkpoint(path: str | os.PathLike) -> Path:
     """What `load_from_checkpoint(path)` loads: the path, or, where that is a best.pt that training has not written yet,
-    the model that comes with the project, a folder beside it."""
+    the model that comes with the project, a folder beside it.
+
+    Commands may be called from any folder: where it has no checkpoints/best.pt, the project's own stands in, or the
+    model that comes with the project. That one is also found by its name, wheeler-21m or checkpoints/wheeler-21m."""
     path = Path(path)
-    shipped = path.parent / SHIPPED
-    return shipped if path.name == "best.pt" and not path.exists() and (shipped / "config.json").is_file() else path
+    if path.exists():
+        return path
+    places = [path.parent / SHIPPED] if path.name == "best.pt" else []
+    if path == DEFAULT:
+        places += [HOME / "best.pt", HOME / SHIPPED]
+    if path in (Path(SHIPPED), DEFAULT.parent / SHIPPED):
+        places.append(HOME / SHIPPED)
+    return next((place for place in places if place.is_file() or (place / "config.json").is_file()), path)
+
+
+def announce(path: str | os.PathLike, found: Path) -> None:
+    """Say on stderr what stands in for a checkpoint; nothing where it is the one that was asked for."""
+    if found.name != Path(path).name:
+        print(f"no {path} yet: using {found}, the model that comes with the project", file=sys.stderr)
+    elif found != Path(path) and found.name != SHIPPED:
+        print(f"no {path} here: using {found}", file=sys.stderr)
+
+
+def save_weights(state: dict[str, Tensor], folder: Path, shard_size: str) -> None:
+    """Safetensors files of a state dict, of shard_size at most, an index where they are several."""
+    save_torch_state_dict(state, folder, max_shard_size=shard_size)
+    # They come closed to all other users; who may read them is for the umask to say, as with any other file.
+    umask = os.umask(0)
+    os.umask(umask)
+    for file in folder.glob("*.safetensors"):
+        file.chmod(0o666 & ~umask)
 
 
 def read_checkpoint(path: str | os.PathLike) -> dict:

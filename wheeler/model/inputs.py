@@ -6,29 +6,52 @@ import torch
 from torch import Tensor
 
 from wheeler.model.config import WheelerConfig
+from wheeler.model.tokenizer import altered, example, whole_characters
+
+
+def encode_text(text: str, tokenizer, config: WheelerConfig) -> tuple[list[int], str]:
+    """Token ids of a text, closed by the end token, and the characters that are in them: all, or, of a text that is too
+    long, those of its first max_seq_len - 1 tokens, without half a character at the end."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(f"the text is not valid Unicode: {error}") from None
+    limit, size = config.max_seq_len - 1, 100 * config.max_seq_len
+    # A part is enough of a text of megabytes, if it goes far beyond the limit. How many characters a token has is not
+    # known: one of a hundred dashes is possible.
+    while True:
+        encoding = tokenizer(text[:size], add_special_tokens=False, split_special_tokens=True).encodings[0]
+        if size >= len(text) or len(encoding) > 2 * limit:
+            break
+        size *= 16
+    if len(encoding) <= limit:
+        return [*encoding.ids, config.eos_token_id], text
+    end = whole_characters(encoding, limit)
+    return [*encoding.ids[:end], config.eos_token_id], text[: encoding.offsets[end - 1][1] if end else 0]
 
 
 def text_ids(texts: str | list[str], tokenizer, config: WheelerConfig) -> list[list[int]]:
-    """Texts -> lists of token ids, each closed by the end token; a warning says which were too long and cut."""
+    """Texts -> lists of token ids, each closed by the end token; warnings say that some were too long and cut, and that
+    the tokenizer does not give some back."""
     if not isinstance(texts, (str, list, tuple)) or len(texts) + isinstance(texts, str) == 0:
         raise ValueError(f"wanted a str or a list of at least one str, not {texts!r:.80}")
     texts = [texts] if isinstance(texts, str) else texts
     if tokenizer is None:
         raise ValueError("this model has no tokenizer: pass token ids, or give the model a tokenizer")
-    limit, rows, cut = config.max_seq_len - 1, [], 0
+    rows, cut, lost = [], 0, []
     for text in texts:
         if not isinstance(text, str):
             raise ValueError(f"wanted a str or a list of str, not a list with {type(text).__name__}")
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise ValueError(f"the text is not valid Unicode: {error}") from None
-        ids = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        cut += len(ids) > limit
-        rows.append(ids[:limit] + [config.eos_token_id])
+        ids, kept = encode_text(text, tokenizer, config)
+        cut += kept != text
+        rows.append(ids)
+        lost += altered(tokenizer, [kept], [ids])
     if cut:
-        warnings.warn(f"{cut} of {len(texts)} texts are longer than max_seq_len = {limit + 1} tokens (end token "
-                      "counted) and were cut", stacklevel=4)  # the line of who called encode
+        warnings.warn(f"{cut} of {len(texts)} texts are longer than max_seq_len = {config.max_seq_len} tokens (end "
+                      "token counted) and were cut", stacklevel=4)  # the line of who called encode
+    if lost:
+        warnings.warn(f"the tokenizer does not give {len(lost)} of {len(texts)} texts back: {example(*lost[0])}",
+                      stacklevel=4)
     return rows
 
 

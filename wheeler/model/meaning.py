@@ -165,7 +165,7 @@ class Meaning(nn.Module):
     def injection(self, told: "Told", said: Tensor) -> Tensor:
         """Added to the decoder's embeddings. said (B, T, Dm): `before` -> (B, T, D)."""
         both = torch.cat([told.estimate[:, None].expand_as(said), said * (math.sqrt(self.dim) / self.length.exp())], -1)
-        return self.inject(both) * ((2 * self.dim) ** -0.5 * (told.tiles > 0))[:, None, None]
+        return self.inject(both) * ((2 * self.dim) ** -0.5 * (told.tiles > 0).float())[:, None, None]
 
     def evidence(self, logits: Tensor, hidden: Tensor, told: "Told", said: Tensor, known: Tensor) -> Tensor:
         """The decoder's logits (B, T, V) and what the tiles say of each token, together; rows without tiles stay.

@@ -1,6 +1,7 @@
 """Where training starts: a network that already copies."""
 
 import math
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -20,6 +21,18 @@ class NoDraws(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
+@contextmanager
+def in_float32():
+    """Inside, and in functions that it decorates, new tensors are float32, whatever torch.set_default_dtype says."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@in_float32()
 @torch.no_grad()
 def init_weights(model: nn.Module) -> None:
     """Set the start of training of a WheelerTextAutoencoder. `config.aligned_start=False` gives the usual random start,
@@ -82,6 +95,7 @@ def init_weights(model: nn.Module) -> None:
     model.patches.fold.weight.copy_(model.patches.unfold.weight.T / c.patch_size**2)
 
 
+@in_float32()
 @torch.no_grad()
 def start_meaning(model: nn.Module, data) -> None:
     """The meaning's part of the aligned start, from the texts of `data` (a `data.TokenDataset`): the less often a token

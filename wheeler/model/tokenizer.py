@@ -3,7 +3,17 @@
 transformers and tokenizers are imported inside the functions: they take a second, which `import models` need not cost.
 """
 
+from collections.abc import Iterable, Sequence
+
 BOS_TOKEN, EOS_TOKEN, PAD_TOKEN = "<|bos|>", "<|eos|>", "<|pad|>"
+# What tokenizers lose: joined emoji, blanks, accents (one character or two), scripts, code, spelled special tokens.
+HARD_TEXTS = (
+    "Tom saw a \U0001f409 dragon.", "\U0001f469\u200d\U0001f469\u200d\U0001f467 \U0001f3f3\ufe0f\u200d\U0001f308",
+    "10\u00a0km, two  blanks,   three", " a blank at both ends ", "\u00c7a va, na\u00efve cafe\u0301?",
+    "\u65e5\u672c\u8a9e\u3068\u4e2d\u6587\u3002", "\u041f\u0440\u0438\u0432\u0435\u0442, \u0645\u0631\u062d",
+    "def f(x):\n\treturn x[0] != 'a'  # {b}\n", "one\n\ntwo\r\nthree\tfour",
+    "\u201cDon\u2019t,\u201d she said \u2026 \ufb01ne \u00bd \u2460", "I don 't know , he said .",
+    "[UNK] <s> </s> <unk> [SEP]")
 LEAST_VOCABULARY, MOST_VOCABULARY = 259, 2**20                                # 256 bytes and 3 special tokens; a bound
 
 
@@ -63,6 +73,42 @@ def load_tokenizer(name_or_path: str):
     backend.no_padding()
     eos, bos, pad = used
     return build_tokenizer(backend.to_str(), bos, eos, pad)
+
+
+def whole_characters(encoding, end: int) -> int:
+    """The largest number of tokens, `end` at most, of an encoded text (tokenizers.Encoding) that is not inside one of
+    its characters: a byte-level token may be a part of one."""
+    if end >= len(encoding):
+        return len(encoding)
+    offsets = encoding.offsets
+    while end and offsets[end][0] < offsets[end - 1][1]:
+        end -= 1
+    return end
+
+
+def altered(tokenizer, texts: Sequence[str], rows: Sequence[Sequence[int]]) -> list[tuple[str, str]]:
+    """(text, what comes back) of the texts that their token ids do not give back, character by character."""
+    back = tokenizer.batch_decode(rows, skip_special_tokens=True)
+    return [pair for pair in zip(texts, back, strict=True) if pair[0] != pair[1]]
+
+
+def example(text: str, back: str, room: int = 20) -> str:
+    """How a text comes back, on one line, around the first difference; what cannot be seen is escaped."""
+    at = next((i for i, (a, b) in enumerate(zip(text, back)) if a != b), min(len(text), len(back)))
+    part = lambda x: "..." * (at > room) + x[max(0, at - room) : at + room] + "..." * (len(x) > at + room)
+    return f"{part(text)!r} comes back as {part(back)!r}"
+
+
+def round_trip(tokenizer, texts: Iterable[str]) -> str:
+    """One line with an example where a tokenizer does not give some of the texts, or of HARD_TEXTS, back; else ""."""
+    texts, found = [text[:2000] for text in texts if text], []                # books would take minutes
+    for some in (texts, HARD_TEXTS):
+        rows = tokenizer(list(some), add_special_tokens=False, split_special_tokens=True)["input_ids"] if some else []
+        found.append(altered(tokenizer, some, rows))
+    if not any(found):
+        return ""
+    return (f"the tokenizer does not give {len(found[0])} of {len(texts)} texts of the data set and {len(found[1])} of "
+            f"{len(HARD_TEXTS)} hard texts back: {example(*(found[0] or found[1])[0])}; such texts are never exact")
 
 
 def vocabulary_size(tokenizer) -> int:

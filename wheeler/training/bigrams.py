@@ -6,11 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from wheeler.model.start import START_TEXTS
+from wheeler.model.start import START_TEXTS, in_float32
 
 SMOOTHING = 100                                                               # occurrences that a frequency stands for
 
 
+@in_float32()
 @torch.no_grad()
 def start_language(model: nn.Module, data) -> None:
     """The language model's part of the aligned start, from the texts of `data` (a `data.TokenDataset`): it begins as a

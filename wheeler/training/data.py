@@ -15,32 +15,37 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
+from wheeler.cli import plain
 from wheeler.model.config import round_up
 from wheeler.model.tokenizer import (
     load_tokenizer,
+    round_trip,
     tokenizer_from_dict,
     tokenizer_to_dict,
     train_tokenizer,
     vocabulary_size,
+    whole_characters,
 )
-from wheeler.training.texts import DEFAULT_DATASET, DataError, TextStream, fingerprint, load_texts
+from wheeler.training.texts import DEFAULT_DATASET, DataError, TextStream, blank, fingerprint, load_texts
 
+ROUND_TRIP_TEXTS = 300  # of the data set, that a tokenizer has to give back
 TOKENIZER_TEXTS = 200_000  # more texts change little and cost minutes
-CACHE_FORMAT = 2  # part of every cache key: a new layout never opens old entries
+CACHE_FORMAT = 3  # part of every cache key: a new layout never opens old entries
 LEFT_AFTER = 24 * 3600  # seconds after which a half-written cache entry is somebody's crash, not somebody's work
-HALF_WRITTEN = re.compile(r"[0-9a-f]{16}\.[a-z0-9_]{8}")  # its name: a key and what mkdtemp adds
+HALF_WRITTEN = re.compile(r"[0-9a-f]{16}\.[a-z0-9_]{8}")  # its name: a key and 8 random digits
 
 
 def make_cache_dir(cache_dir: str | os.PathLike) -> None:
@@ -82,27 +87,55 @@ def bucket_lengths(max_seq_len: int) -> list[int]:
 
 
 def tokenize(texts: Sequence[str], tokenizer, max_seq_len: int, long_texts: str,
-             progress: bool = True) -> Iterator[tuple[np.ndarray, bool]]:
-    """Token ids of each text, end token last, and whether it was cut. `long_texts`: "cut" keeps the first
-    max_seq_len - 1 tokens; "split" goes on with the rest as texts of their own."""
+             progress: bool = True) -> Iterator[tuple[np.ndarray, bool, str]]:
+    """Token ids of each text, end token last, whether it was cut, and the characters that are in them. `long_texts`:
+    "cut" keeps the first max_seq_len - 1 tokens; "split" goes on with the rest as texts of their own. No part ends
+    inside a character; one that alone has too many tokens is left out."""
     limit, eos = max_seq_len - 1, tokenizer.eos_token_id
     for start in tqdm(range(0, len(texts), 1000), desc="tokenizing", unit="k texts", leave=False,
                       disable=not progress or len(texts) < 20_000):
-        batch = [text for text in texts[start : start + 1000] if text and not text.isspace()]
+        batch = [text for text in texts[start : start + 1000] if not blank(text)]
         if not batch:
             continue
-        for ids in tokenizer(batch, add_special_tokens=False, split_special_tokens=True)["input_ids"]:
-            pieces = range(0, len(ids), limit) if long_texts == "split" else (0,)
-            for piece in pieces:
-                part = ids[piece : piece + limit]
-                yield np.array([*part, eos]), long_texts == "cut" and len(ids) > limit
+        found = tokenizer(batch, add_special_tokens=False, split_special_tokens=True)
+        for text, ids, encoding in zip(batch, found["input_ids"], found.encodings, strict=True):
+            if len(ids) <= limit:
+                yield np.array([*ids, eos]), False, text
+            elif long_texts == "cut":
+                end = whole_characters(encoding, limit)
+                yield np.array([*ids[:end], eos]), True, text[: encoding.offsets[end - 1][1] if end else 0]
+            else:
+                yield from ((np.array([*ids[start:end], eos]), False, part)
+                            for start, end, part in pieces(text, encoding, limit))
+
+
+def pieces(text: str, encoding, limit: int) -> Iterator[tuple[int, int, str]]:
+    """(first token, token after the last, characters) of the parts of an encoded text, `limit` tokens each at most."""
+    start, offsets = 0, encoding.offsets
+    while start < len(offsets):
+        end = whole_characters(encoding, start + limit)
+        if end > start:
+            yield start, end, text[offsets[start][0] : offsets[end - 1][1]]
+            start = end
+            continue
+        start += limit                                                        # one character has more tokens than that
+        while start < len(offsets) and offsets[start][0] < offsets[start - 1][1]:
+            start += 1
+
+
+class Row(list):
+    """Token ids of a text, end token last, and `text`: the characters that went in, which the ids may not give back."""
+
+    def __init__(self, ids: Sequence[int], text: str):
+        super().__init__(ids)
+        self.text = text
 
 
 class Tokens:
     """Tokenised texts. `len(ds)`, `ds[i]` -> (T,) array of token ids, end token last.
 
     tokens: all of them, one text after the other; offsets: (len + 1,) int64, where each begins. texts_cut: how many
-    texts were longer than max_seq_len.
+    texts were longer than max_seq_len. texts: the characters that went into each, where they are known.
     """
 
     def __init__(self, tokens: np.ndarray, offsets: np.ndarray, meta: dict):
@@ -117,6 +150,9 @@ class Tokens:
 
     def __getitem__(self, i: int) -> np.ndarray:
         return self.tokens[self.offsets[i] : self.offsets[i + 1]]
+
+    def row(self, i: int) -> Row:
+        return Row(self[i].tolist(), self.texts[i])
 
     def batch(self, indices: Sequence[int], length: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """input_ids (B, T) int64 and attention_mask (B, T) bool, padded on the right to `length`, default the smallest
@@ -137,10 +173,12 @@ class Tokens:
 
 class TokenDataset(Tokens):
     """Tokens in a memory map. key: name of the cache entry. content: hash of the tokens, the same wherever and however
-    they were made. Raises OSError, ValueError, KeyError or TypeError where the entry is damaged."""
+    they were made. source: texts, tokenizer and long_texts that it was made of. Raises OSError, ValueError, KeyError or
+    TypeError where the entry is damaged."""
 
-    def __init__(self, folder: str | os.PathLike):
-        self.folder = folder = Path(folder)
+    def __init__(self, folder: str | os.PathLike, source: tuple | None = None):
+        self.folder, self.source = Path(folder), source
+        folder = self.folder
         meta = json.loads((folder / "meta.json").read_text())
         self.key, self.content = meta["key"], meta["content"]
         offsets = np.load(folder / "offsets.npy")
@@ -152,6 +190,16 @@ class TokenDataset(Tokens):
         super().__init__(tokens, offsets, meta)
         if not (self.lengths.min() > 0 and self.lengths.max() <= self.max_seq_len and len(self.special_ids) == 3):
             raise DataError(f"{folder}: its texts have {self.lengths.min()} to {self.lengths.max()} tokens; delete it")
+
+    @cached_property
+    def texts(self) -> list[str]:
+        # Tokenized once more: only a measurement asks for them, and of the few unseen texts.
+        texts, tokenizer, long_texts = self.source
+        return [part for *_, part in tokenize(texts, tokenizer, self.max_seq_len, long_texts)]
+
+    def say(self, ids: Sequence[int]) -> str:
+        """Token ids as text."""
+        return self.source[1].decode(ids, skip_special_tokens=True)
 
     def __reduce__(self):
         return TokenDataset, (self.folder,)                                   # a worker maps the file, not a copy
@@ -171,7 +219,7 @@ class TokenBlocks:
     def _make(self, position: dict) -> tuple[Tokens, dict]:
         texts, after = self.stream.block(position)
         offsets, rows, cut = [0], [], 0
-        for ids, was_cut in tokenize(texts, self.tokenizer, *self.cut, progress=False):
+        for ids, was_cut, _ in tokenize(texts, self.tokenizer, *self.cut, progress=False):
             rows.append(ids.astype(np.uint32))
             offsets.append(offsets[-1] + len(ids))
             cut += was_cut
@@ -214,21 +262,27 @@ def build_dataset(texts: Sequence[str], tokenizer, max_seq_len: int, cache_dir: 
     key = hashlib.sha256(json.dumps([CACHE_FORMAT, fingerprint(texts), len(texts), identity, max_seq_len, long_texts])
                          .encode()).hexdigest()[:16]
     folder = Path(cache_dir) / key
+    source = texts, tokenizer, long_texts
     if folder.exists():
         try:
-            return TokenDataset(folder)
+            return TokenDataset(folder, source)
+        except PermissionError as error:
+            raise DataError(f"--cache_dir {cache_dir}: {error.filename} may not be read by you ({error.strerror})"
+                            ) from None
         except (OSError, ValueError, KeyError, TypeError, EOFError):          # damaged: make it again
             shutil.rmtree(folder, ignore_errors=True)
     make_cache_dir(cache_dir)
     for left in Path(cache_dir).iterdir():                                    # of runs that were killed here
         if HALF_WRITTEN.fullmatch(left.name) and left.is_dir() and time.time() - left.stat().st_mtime > LEFT_AFTER:
             shutil.rmtree(left, ignore_errors=True)
-    temporary = Path(tempfile.mkdtemp(dir=cache_dir, prefix=f"{key}."))
+    # Not mkdtemp, whose folders are closed to all others: users may share a cache, which the umask decides.
+    temporary = Path(cache_dir) / f"{key}.{secrets.token_hex(4)}"
     try:
+        temporary.mkdir()
         dtype = "uint16" if size <= 65536 else "uint32"
         offsets, cut, digest = [0], 0, hashlib.sha256()
         with open(temporary / "tokens.bin", "wb") as file:
-            for ids, was_cut in tokenize(texts, tokenizer, max_seq_len, long_texts):
+            for ids, was_cut, _ in tokenize(texts, tokenizer, max_seq_len, long_texts):
                 file.write(row := ids.astype(dtype).tobytes())
                 digest.update(row)
                 offsets.append(offsets[-1] + len(ids))
@@ -243,7 +297,7 @@ def build_dataset(texts: Sequence[str], tokenizer, max_seq_len: int, cache_dir: 
         except OSError:
             if not (folder / "meta.json").is_file():                          # else: another process was faster
                 raise
-        return TokenDataset(folder)
+        return TokenDataset(folder, source)
     except OSError as error:                                                  # a full disk
         raise DataError(f"--cache_dir {cache_dir}: the tokenised data cannot be written ({error.strerror})") from None
     finally:
@@ -331,5 +385,9 @@ def prepare(args: argparse.Namespace) -> int:
         print(f"{split}: {len(data):,} texts, {len(data.tokens):,} tokens, {data.texts_cut:,} cut at "
               f"{args.max_seq_len}; by length " +
               ", ".join(f"<= {bucket}: {count:,}" for bucket, count in zip(data.buckets, counts, strict=True)))
-    print(f"tokenizer: {len(tokenizer):,} entries; first text: {tokenizer.decode(data[0])!r:.300}")
+    first = plain(tokenizer.decode(data[0])).replace("\n", " ")
+    print(f"tokenizer: {len(tokenizer):,} entries; first text: {first:.300}")
+    note = round_trip(tokenizer, train[:ROUND_TRIP_TEXTS])
+    if note:
+        print(f"warning: {note}")
     return 0

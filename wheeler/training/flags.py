@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from models import WheelerTextAutoencoder
-from wheeler.model.checkpoint import find_checkpoint, read_checkpoint
+from wheeler.model.checkpoint import announce, find_checkpoint, read_checkpoint
 from wheeler.model.config import WheelerConfig
 from wheeler.model.tokenizer import LEAST_VOCABULARY, MOST_VOCABULARY
 from wheeler.training.data import add_data_flags
@@ -92,7 +92,8 @@ def build_parser(description: str | None = None) -> argparse.ArgumentParser:
     group.add_argument("--show_samples", type=int, default=3, help="of these, how many are printed")
     group.add_argument("--save_every", type=int, default=500, help="steps between saves of last.pt, -1 = at the end")
     group.add_argument("--log_every", type=int, default=10, help="steps between lines of metrics.jsonl")
-    group.add_argument("--wandb", action="store_true", help="also log to Weights & Biases")
+    group.add_argument("--wandb", action=argparse.BooleanOptionalAction, default=False,
+                       help="also log to Weights & Biases; a run that is resumed goes on there")
     group.add_argument("--wandb_project", default="wheeler-ai", help="project name there")
     group.add_argument("--plot", nargs="+", metavar="RUN", default=None,
                        help="draw the curves of these run folders to curves.png in the first and exit")
@@ -169,6 +170,7 @@ def read_start(path: str) -> dict:
     found = find_checkpoint(folder / "best.pt" if folder.is_dir() and not (folder / "config.json").is_file() else path)
     if found.is_dir():
         return WheelerTextAutoencoder.load_from_checkpoint(path if found == folder else found).to_checkpoint()
+    announce(found if folder.is_dir() else path, found)
     checkpoint = read_checkpoint(found)
     if not isinstance(checkpoint, dict) or not plain(checkpoint.get("config")):
         raise UsageError(f"--init_from {path}: it is not a checkpoint of this project")

@@ -10,10 +10,11 @@ import torch
 from models import WheelerTextAutoencoder
 from wheeler.model.config import WheelerConfig
 from wheeler.model.start import start_meaning
-from wheeler.model.tokenizer import vocabulary_size
+from wheeler.model.tokenizer import round_trip, vocabulary_size
 from wheeler.training.bigrams import start_language
 from wheeler.training.cost import largest_batch
 from wheeler.training.data import (
+    ROUND_TRIP_TEXTS,
     TOKENIZER_TEXTS,
     EpochBatches,
     TokenBlocks,
@@ -66,14 +67,18 @@ def open_data(args: argparse.Namespace, model: WheelerTextAutoencoder | None, st
         else:
             texts = load_texts(args.dataset, "train", args.text_column)
             held = load_texts(args.dataset, "validation", args.text_column)
+        first = texts if stream is None else stream.block(
+            stream.start, ROUND_TRIP_TEXTS if model is not None or args.tokenizer else TOKENIZER_TEXTS)[0]
         tokenizer = model.tokenizer if model is not None else get_tokenizer(
-            args.tokenizer, stream.block(stream.start, TOKENIZER_TEXTS)[0] if stream else texts, args.vocab_size,
-            args.cache_dir)
+            args.tokenizer, first, args.vocab_size, args.cache_dir)
         unseen = build_dataset(held, tokenizer, args.max_seq_len, args.cache_dir, args.long_texts)
         if stream is None:
             tokens = build_dataset(texts, tokenizer, args.max_seq_len, args.cache_dir, args.long_texts,
                                    args.max_train_samples)
     content = stream.content(args.long_texts, unseen.content) if stream else tokens.content
+    note = round_trip(tokenizer, first[:ROUND_TRIP_TEXTS])
+    if note:
+        ranks.say(f"warning     {f'--tokenizer {args.tokenizer}: ' if args.tokenizer else ''}{note}")
     if state is not None and state["data_content"] != content:
         raise UsageError(f"--dataset {args.dataset} is not what the checkpoint was trained on: its texts, "
                          "--text_column, --long_texts, --streaming or --max_train_samples differ")

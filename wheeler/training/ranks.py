@@ -12,6 +12,7 @@ import math
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -108,10 +109,35 @@ class Ranks:
         return values or []
 
 
+STOPPING = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+
+
+class Unheard:
+    """A stream that may have nobody left who reads it: what cannot be written is lost, and no error."""
+
+    def __init__(self, stream):
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        try:
+            return self.stream.write(text)
+        except OSError:
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self.stream.flush()
+        except OSError:
+            pass
+
+    def __getattr__(self, name):
+        return getattr(self.stream, name)
+
+
 class StopSignal:
-    """Ctrl-C or SIGTERM ends the run after the step at hand, so that what is saved is whole; a second one at once.
-    quiet: another process of the run speaks. echo: seconds in which a second signal is the first one again, since
-    torchrun passes on what the terminal has sent to all processes already."""
+    """Ctrl-C, SIGTERM or SIGHUP (the terminal was closed) ends the run after the step at hand, so that what is saved is
+    whole; a second one at once. quiet: another process of the run speaks. echo: seconds in which a second signal is the
+    first one again, since torchrun passes on what the terminal has sent to all processes already."""
 
     def __init__(self, quiet: bool = False, echo: float = 0):
         self.received, self.before, self.process = 0, {}, os.getpid()
@@ -120,16 +146,29 @@ class StopSignal:
     def __call__(self, number, frame) -> None:
         if os.getpid() != self.process:                                       # a worker that was forked just now
             return
+        if number not in STOPPING[:2]:
+            # The shell and the kernel both send it, some session managers SIGTERM as well: nobody asks for haste here.
+            self.echo = max(self.echo, 5)
+            # What is printed from here on, before the save and after it, may have lost its terminal.
+            sys.stdout, sys.stderr = Unheard(sys.stdout), Unheard(sys.stderr)
+            if self.received:
+                return
         if self.received and time.monotonic() - self.when >= self.echo:
             raise KeyboardInterrupt
         if not self.received:
             self.received, self.when = number, time.monotonic()
             if not self.quiet:
-                os.write(2, b"\nstopping after this step (and its evaluation); once more: at once, without saving\n")
+                try:
+                    os.write(2, b"\nstopping after this step (and its evaluation); once more: at once, without "
+                                b"saving\n")
+                except OSError:
+                    pass
 
     def __enter__(self):
         if threading.current_thread() is threading.main_thread():             # elsewhere Python refuses handlers
-            self.before = {number: signal.signal(number, self) for number in (signal.SIGINT, signal.SIGTERM)}
+            # nohup asks not to be stopped by SIGHUP; SIGINT is ignored in the background, and still stops a run.
+            self.before = {number: signal.signal(number, self) for number in STOPPING
+                           if number in STOPPING[:2] or signal.getsignal(number) is not signal.SIG_IGN}
         return self
 
     def __exit__(self, *error) -> None:
@@ -138,9 +177,10 @@ class StopSignal:
 
 
 def start_worker(lock: int | None, worker: int) -> None:
-    """In a process that prepares batches: leave signals to the run, since the terminal sends Ctrl-C to all its
-    processes, and the lock of the folder too, since a worker outlives a killed run by some seconds."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """In a process that prepares batches: leave signals to the run, since the terminal sends Ctrl-C and SIGHUP to all
+    its processes, and the lock of the folder too, since a worker outlives a killed run by some seconds."""
+    for number in (signal.SIGINT, *STOPPING[2:]):
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if lock is not None and multiprocessing.get_start_method() == "fork":
         os.close(lock)

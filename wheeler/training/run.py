@@ -11,8 +11,10 @@ import torch
 from tqdm import tqdm
 
 from models import WheelerTextAutoencoder
+from wheeler.cli import plain
 from wheeler.model.tokenizer import first_line
 from wheeler.training.cost import compiled_graphs
+from wheeler.training.data import Row
 from wheeler.training.opening import Data
 from wheeler.training.ranks import Ranks
 from wheeler.training.run_folder import (
@@ -29,7 +31,7 @@ from wheeler.training.run_folder import (
     versions,
     write_whole,
 )
-from wheeler.training.scores import reconstruct, score, teacher_forced
+from wheeler.training.scores import came_back, reconstruct, score, teacher_forced
 from wheeler.training.step import autocast_of, duration, eager, make_optimizer, precision_of, rows_without_grid
 
 LEAST_LOSS_SCALE = 2.0**-10  # below it every gradient overflowed for dozens of steps
@@ -53,6 +55,7 @@ class Run:
         self.total_steps = args.max_steps if args.max_steps > 0 else args.epochs * self.steps_per_epoch
         self.tokens_per_step = len(data.tokens.tokens) / len(data.tokens) * args.batch_size * args.accumulation_steps
         self.compiled, self.graphs_before, self.metrics, self.wandb, self.announced = False, 0, None, None, False
+        self.wandb_id = None                                                  # of the run there, also of one to go on
         self.start_clock()
 
     def resume(self, state: dict) -> None:
@@ -61,6 +64,7 @@ class Run:
         try:
             self.step, self.skipped = int(state["step"]), int(state["skipped"])
             self.done = state["stream"]["done"] if self.data.blocks else 0
+            self.wandb_id = str(state["wandb"]) if state.get("wandb") else None
             restore_optimizer(self.optimizer, state["optimizer"])
             if args.fp16 and state["scaler"]:
                 self.scaler.load_state_dict(state["scaler"])
@@ -83,17 +87,21 @@ class Run:
     def open_record(self, resumed: bool) -> None:
         """Begin to write into the run's folder; what an earlier run left there moves aside."""
         args, out = self.args, self.out
+        own = resumed and os.path.samefile(out, os.path.dirname(args.resume) or ".")          # else it branches off
+        self.wandb_id = self.wandb_id if own else None
         if args.wandb and self.ranks.main:
             try:
                 import wandb  # not everybody has it
 
-                self.wandb = wandb.init(project=args.wandb_project, config=vars(args), dir=str(out))
+                known = {"id": self.wandb_id, "resume": "allow"} if self.wandb_id else {}
+                self.wandb = wandb.init(project=args.wandb_project, config=vars(args), dir=str(out), **known)
+                self.wandb_id = self.wandb.id
             except Exception as error:                                        # not installed, no key, no network
                 raise UsageError(f"--wandb: {first_line(error)}") from None
         self.introduce()
         if not self.ranks.main:
             return
-        if resumed and os.path.samefile(out, os.path.dirname(args.resume) or "."):
+        if own:
             keep_later(out, args.resume, self.step)
             self.best = best_loss(out / "best.pt")                            # may be newer than the checkpoint
         else:
@@ -178,6 +186,8 @@ class Run:
                     "rng": generators[0], "flags": vars(self.args), "data_content": self.data.content}
         if ranks.count > 1:
             training["rng_of_others"] = generators[1:]
+        if self.wandb_id:
+            training["wandb"] = self.wandb_id
         if blocks:
             training["stream"] = {"number": blocks.number, "position": blocks.position, "done": self.done}
         save_checkpoint(self.out / name, self.model.to_checkpoint() | {"training": training})
@@ -190,7 +200,8 @@ class Run:
         unseen, fixed = self.data.unseen, self.data.fixed
         with autocast_of(args, self.device), eager(self.compiled):
             references, predictions = reconstruct(model, unseen, fixed, "grid", args.batch_size)
-            scores = score(references, predictions) | teacher_forced(model, unseen, fixed, "grid", args.batch_size)
+            scores = score(references, predictions, unseen.say)
+            scores |= teacher_forced(model, unseen, fixed, "grid", args.batch_size)
             blank, told = (teacher_forced(model, unseen, fixed, path, args.batch_size)["teacher_forced_loss"]
                            for path in ("blank", "meaning"))
         model.train()
@@ -209,11 +220,12 @@ class Run:
             self.save("best.pt")
         self.started += time.monotonic() - before                             # speed means training speed
 
-    def show_samples(self, references: list[list[int]], predictions: list[list[int]]) -> None:
-        to_text = lambda ids: self.data.tokenizer.decode(ids, skip_special_tokens=True).replace("\n", " ")
-        for reference, prediction in list(zip(references, predictions, strict=True))[: self.args.show_samples]:
-            tqdm.write(f"   text   {to_text(reference):.110}\n"
-                       f" {'=' if prediction == reference else 'x'} grid   {to_text(prediction):.110}")
+    def show_samples(self, references: list[Row], predictions: list[list[int]]) -> None:
+        say, shown = self.data.unseen.say, lambda text: plain(text).replace("\n", " ")
+        for reference, prediction, same in list(zip(references, predictions, came_back(
+                references, predictions, say), strict=True))[: self.args.show_samples]:
+            tqdm.write(f"   text   {shown(reference.text):.110}\n"
+                       f" {'=' if same else 'x'} grid   {shown(say(prediction)):.110}")
 
     def close(self) -> None:
         if self.metrics:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 
-from wheeler.figures import new_figure, save_figure
+from wheeler.figures import label, new_figure, save_figure
 from wheeler.model.checkpoint import read_checkpoint
 from wheeler.model.tokenizer import first_line
 from wheeler.training.texts import DataError
@@ -209,15 +209,15 @@ def plot(runs: list[str], path: Path) -> None:
     figure = new_figure(13, 3.8)
     axes = figure.subplots(1, 3)
     for i, run in enumerate(runs):
-        rows = read_metrics(run)
+        rows, name = read_metrics(run), label(Path(run).resolve().name or run)
         train, evals = [r for r in rows if "loss" in r], [r for r in rows if "grid/exact_match" in r]
-        axes[0].plot(values(train, "step"), values(train, "loss"), f"C{i}", lw=0.8, label=Path(run).name)
+        axes[0].plot(values(train, "step"), values(train, "loss"), f"C{i}", lw=0.8, label=name)
         for key, style, what in (("bits_per_token", "--", "as a language model"), ("bits_per_token_given_meaning", "-",
                                                                             "given meaning tiles")):
             axes[1].plot(values(evals, "step"), values(evals, key), style, color=f"C{i}", marker=".",
-                         label=f"{Path(run).name}, {what}")
+                         label=f"{name}, {what}")
         axes[2].plot(values(evals, "step"), values(evals, "grid/exact_match"), color=f"C{i}", marker=".",
-                     label=Path(run).name)
+                     label=name)
     for axis, title in zip(axes, ("training loss (nats a token)", "unseen texts, bits a token",
                                   "unseen texts read from the grid, exact match"), strict=True):
         axis.set_title(title, fontsize=10)

@@ -1,11 +1,12 @@
 """How well texts come back: exact match and token accuracy, free-running or teacher-forced, with intervals.
 
-Exact match: share of texts whose tokens all come back, free-running and greedy, with a 95% Wilson interval. Token
-accuracy: share of reference tokens (end token counted, padding not) that stand at their place in the output.
-Teacher-forced figures say so in their name.
+Exact match: share of texts of which all characters and the end come back, free-running and greedy, with a 95% Wilson
+interval; the characters are those that went in, not what a tokenizer made of them. Token accuracy: share of reference
+tokens (end token counted, padding not) that stand at their place in the output. Teacher-forced figures say so in their
+name.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from tqdm import tqdm
 
 from models import WheelerTextAutoencoder
 from wheeler.model.tokenizer import first_line
-from wheeler.training.data import Tokens
+from wheeler.training.data import Row, Tokens
 
 PATHS = ("grid",)                                                            # what `reconstruct` reads texts from
 
@@ -45,9 +46,16 @@ def share(hits: Sequence[bool], name: str = "exact_match") -> dict:
     return {name: sum(hits) / len(hits), "interval": wilson_interval(int(sum(hits)), len(hits)), "n": len(hits)}
 
 
-def score(references: Sequence[Sequence[int]], predictions: Sequence[Sequence[int]]) -> dict:
-    """Exact match with its interval, and token accuracy over the reference tokens, of texts as token ids."""
-    exact = sum(list(r) == list(p) for r, p in zip(references, predictions, strict=True))
+def came_back(references: Sequence[Row], predictions: Sequence[Sequence[int]],
+              say: Callable[[Sequence[int]], str]) -> list[bool]:
+    """Of each text whether the token ids that were read give its characters and end where it ends. say: ids -> text."""
+    return [list(p[-1:]) == r[-1:] and say(p) == r.text for r, p in zip(references, predictions, strict=True)]
+
+
+def score(references: Sequence[Row], predictions: Sequence[Sequence[int]], say: Callable[[Sequence[int]], str]) -> dict:
+    """Exact match with its interval, and token accuracy over the reference tokens, of texts as token ids. say: ids ->
+    text."""
+    exact = sum(came_back(references, predictions, say))
     right = sum(a == b for r, p in zip(references, predictions, strict=True) for a, b in zip(r, p, strict=False))
     return {"n": len(references), "exact_match": exact / len(references),
             "interval": wilson_interval(exact, len(references)), "token_accuracy": right / sum(map(len, references))}
@@ -55,7 +63,7 @@ def score(references: Sequence[Sequence[int]], predictions: Sequence[Sequence[in
 
 @torch.no_grad()
 def reconstruct(model: WheelerTextAutoencoder, data: Tokens, indices: Sequence[int], path: str = "grid",
-                batch_size: int = 64, progress: bool = False) -> tuple[list[list[int]], list[list[int]]]:
+                batch_size: int = 64, progress: bool = False) -> tuple[list[Row], list[list[int]]]:
     """(references, predictions) of the texts `data[i]`, as token ids, closed by the end token if there is one."""
     if path not in PATHS:
         raise ValueError(f"path = {path!r} must be one of {', '.join(PATHS)}")
@@ -67,7 +75,7 @@ def reconstruct(model: WheelerTextAutoencoder, data: Tokens, indices: Sequence[i
         rows = by_length[start : start + batch_size]
         ids, mask = data.batch(rows)
         grid = model.encode(ids.to(device), mask.to(device))
-        references += [data[i].tolist() for i in rows]
+        references += [data.row(i) for i in rows]
         predictions += closed(model.decode(grid, return_ids=True), limit, eos)
     order = np.argsort(np.argsort([int(data.lengths[i]) for i in indices], kind="stable"), kind="stable")
     return [references[i] for i in order], [predictions[i] for i in order]

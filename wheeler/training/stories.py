@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from random import Random
 
-from wheeler.cli import Parser
+from wheeler.cli import Parser, open_console
 
 TEXT = Path(__file__).with_name("stories.txt")
 SIZES = {"train": 8000, "validation": 500}
@@ -186,6 +186,7 @@ def main(argv=None):
     parser.add_argument("--split", choices=SIZES, default="train")
     parser.add_argument("-n", type=int, default=3, help="how many stories")
     parser.add_argument("--seed", type=int, default=0)
+    open_console()
     try:
         print("\n\n".join(stories(**vars(parser.parse_args(argv)))))
     except ValueError as error:

@@ -29,7 +29,7 @@ def passages(texts, count: int, seed: int = 0) -> list[str]:
     """`count` passages of one to three sentences from all over the texts."""
     rng, out = np.random.default_rng(seed), []
     for i in rng.integers(len(texts), size=count):
-        sentences = re.split(r'(?<=[.!?"])\s+', texts[int(i)])
+        sentences = re.split(r'(?<=[.!?"])\s+', texts[int(i)] or "")
         length = int(rng.integers(1, 4))
         start = int(rng.integers(0, max(1, len(sentences) - length + 1)))
         passage = " ".join(sentences[start : start + length]).strip()

@@ -1,15 +1,16 @@
 """Where texts come from: the embedded stories, a local file or folder, the hub; whole, or as a stream.
 
 A data set is named by `--dataset`: "sample" (the embedded stories), a local file or folder, or a name on the hub. A
-local .jsonl has one object a line with the text in `--text_column`; a .txt holds texts separated by "<|endoftext|>" if
-it has that, else by blank lines. A folder is read as train.jsonl / validation.jsonl (or .txt). Where there is no
-validation split, every 20th text (1,000 at most) is held out.
+local .jsonl has one object a line with the text in `--text_column`, null for an empty one; a .txt holds texts separated
+by "<|endoftext|>" if it has that, else by blank lines. A folder is read as train.jsonl / validation.jsonl (or .txt).
+Where there is no validation split, every 20th of the first 20,000 texts is held out, blank ones not counted.
 """
 
 import hashlib
 import json
 import logging
 import os
+import re
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -19,6 +20,7 @@ from wheeler.training.stories import stories
 
 DEFAULT_DATASET = "roneneldan/TinyStories"
 HELD_OUT_EVERY, HELD_OUT_MOST = 20, 1000
+BOM = "\ufeff"  # begins some UTF-8 files, and so stands in the middle of what `cat` makes of two
 BLOCK_TEXTS = 10_000  # texts that --streaming shuffles at a time
 
 
@@ -30,12 +32,15 @@ class DataError(ValueError):
 
 
 def json_text(line: str | bytes, path: Path, number: int | str, text_column: str) -> str:
-    """The text of one line of a .jsonl file; DataError names file and line (`number`) where there is none."""
+    """The text of one line of a .jsonl file, "" for null as of the hub; DataError names file and line (`number`) where
+    there is none."""
     try:
         text = json.loads(line)[text_column]
     except (ValueError, KeyError, TypeError, RecursionError):
         raise DataError(f"--dataset {path}: line {number} is not a JSON object with a field {text_column!r} "
                         "(--text_column)") from None
+    if text is None:
+        return ""
     if not isinstance(text, str):
         raise DataError(f"--dataset {path}: field {text_column!r} of line {number} is not a string")
     try:
@@ -47,8 +52,8 @@ def json_text(line: str | bytes, path: Path, number: int | str, text_column: str
 
 def split_texts(raw: str) -> list[str]:
     """The texts of a text file: what stands between <|endoftext|> or, where there is none, between blank lines."""
-    raw = raw.replace("\r\n", "\n")
-    blocks = raw.split("<|endoftext|>") if "<|endoftext|>" in raw else raw.split("\n\n")
+    raw = re.sub(f"^{BOM}+", "", raw.replace("\r\n", "\n").replace("\r", "\n"), flags=re.MULTILINE)
+    blocks = raw.split("<|endoftext|>") if "<|endoftext|>" in raw else re.split(r"\n\s*\n", raw)
     return [block.strip() for block in blocks if block.strip()]
 
 
@@ -65,6 +70,7 @@ def read_local(path: Path, text_column: str) -> list[str]:
         return texts
     texts = []
     for number, line in enumerate(raw.split("\n"), 1):
+        line = line.lstrip(BOM)
         if line.strip():
             texts.append(json_text(line, path, number, text_column))
     if not any(texts):
@@ -72,18 +78,25 @@ def read_local(path: Path, text_column: str) -> list[str]:
     return texts
 
 
-def held_out(count: int) -> range:
-    """Which of the first `count` texts are for validation where the data set brings no such split."""
-    return range(0, min(count, HELD_OUT_EVERY * HELD_OUT_MOST), HELD_OUT_EVERY)
+def blank(text: str | None) -> bool:
+    return not text or text.isspace()
+
+
+def held_out(texts: Iterable[str]) -> dict[int, str]:
+    """{number: text} of those texts that are for validation where the data set brings no such split: of the first
+    20,000 every 20th that is not blank, for nothing can be measured on a blank one."""
+    told = [(i, text) for i, text in enumerate(islice(texts, HELD_OUT_EVERY * HELD_OUT_MOST)) if not blank(text)]
+    if len(told) < 2:
+        what = "1 text" if told else "no text"
+        raise DataError(f"a data set with {what} and no validation split is too small: at least 2 are needed that are "
+                        f"not blank, one of them is held out")
+    return dict(told[::HELD_OUT_EVERY])
 
 
 def hold_out(texts: Sequence[str], split: str) -> list[str]:
     """A fixed validation split where the data set brings none."""
-    if len(texts) < 2:
-        raise DataError(f"a data set with {len(texts)} text and no validation split is too small: at least 2 are "
-                        "needed, one of them is held out")
-    held = held_out(len(texts))
-    return [texts[i] for i in held] if split == "validation" else [t for i, t in enumerate(texts) if i not in held]
+    held = held_out(texts)
+    return list(held.values()) if split == "validation" else [t for i, t in enumerate(texts) if i not in held]
 
 
 def load_from_hub(dataset: str, **options):
@@ -131,10 +144,8 @@ def load_texts(dataset: str = DEFAULT_DATASET, split: str = "train", text_column
         raise DataError(f"--dataset {dataset}: column {text_column!r} holds no strings (--text_column)")
     if "validation" in splits:
         return splits[split if "train" in splits or split == "validation" else next(iter(splits))][text_column]
-    if len(column) < 2:
-        return hold_out(column[text_column], split)                           # says what is wrong
-    held = held_out(len(column))
-    return column.select(held if split == "validation" else [i for i in range(len(column)) if i not in held])[
+    held = held_out(column.select(range(min(len(column), HELD_OUT_EVERY * HELD_OUT_MOST)))[text_column])
+    return column.select(list(held) if split == "validation" else [i for i in range(len(column)) if i not in held])[
         text_column]
 
 
@@ -168,12 +179,12 @@ class TextStream:
             self.start, self.open = {"row": 0, "at": json.dumps(self.hub.state_dict())}, (None, None)
             self.held_out = None if "validation" not in splits else [
                 self._column(row) for row in islice(splits["validation"], HELD_OUT_MOST)]
-        self.spared, self.limit = range(0), limit                             # rows that are held out
+        self.spared, self.limit = {}, limit                                   # rows that are held out
         if self.held_out is None:
-            self.spared = held_out(HELD_OUT_EVERY * HELD_OUT_MOST)
-            self.held_out = hold_out(self._rows(self.start, HELD_OUT_EVERY * HELD_OUT_MOST)[0], "validation")
-            while 0 <= limit and self.limit - len(held_out(self.limit)) < limit:
-                self.limit += 1                                               # so many rows for so many to train on
+            self.spared = held_out(self._rows(self.start, HELD_OUT_EVERY * HELD_OUT_MOST)[0])
+            self.held_out = list(self.spared.values())
+            for row in self.spared:
+                self.limit += 0 <= limit and row < self.limit                 # so many rows for so many to train on
         elif not self._rows(self.start, 1)[0]:
             raise DataError(f"--dataset {dataset}: there is no text in it")
 
@@ -237,10 +248,11 @@ class TextStream:
             with open(self.path, "rb") as file:
                 file.seek(at)
                 while len(texts) < count and (line := file.readline()):
+                    here, at = at, at + len(line)
+                    while line.startswith(BOM.encode()):
+                        line = line[len(BOM.encode()) :]
                     if line.strip():
-                        texts.append(json_text(line.removeprefix(b"\xef\xbb\xbf"), self.path, f"at byte {at:,}",
-                                               self.text_column))
-                    at += len(line)
+                        texts.append(json_text(line, self.path, f"at byte {here:,}", self.text_column))
         except OSError as error:
             raise DataError(f"--dataset {self.path}: cannot be read ({error.strerror})") from None
         return texts, {"row": position["row"] + len(texts), "at": at}
