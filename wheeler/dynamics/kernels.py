@@ -7,15 +7,15 @@ import threading
 
 import numba
 import numpy as np
-from numba import njit, prange
+from numba import prange
+
+from wheeler.dynamics.compiled import jit, parallel
 
 PUSH, CLIMB, TOLERANCE = 0.35, 0.20, 1e-4  # rates of extrema and slopes, convergence threshold
 NEW_RATES, CALM_TICKS = (0.57, 0.55), 3  # of rule v0.3: the rates, and how many ticks in a row must be calm
 WINDOW, FIRST_CHECK, CHECK_EVERY, MAX_PERIOD = 20, 60, 10, 10  # oscillation test: frames, tick indices, periods
 MASK = 2**40 - 1  # i & MASK tells LLVM that i is not negative, so that it drops numba's test for a wrapped index
 LANES = 16  # columns of a frame start and end on a multiple of 16 in the work buffers: one AVX-512 register of float32
-
-jit = njit(error_model="numpy", nogil=True, cache=True)  # no fastmath: LLVM then neither reorders nor contracts to FMA
 
 # A work buffer is (H + 2, LANES + W rounded up + LANES): cell (i, j) sits at [i + 1, LANES + j], with a halo of one
 # cell around. Columns between W and its round-up hold junk in [-1, 1], computed and ignored: the inner loop then has no
@@ -260,7 +260,7 @@ def record(frame, history, x, y, acc, tie):
         x, y = y, x
 
 
-@njit(error_model="numpy", nogil=True, cache=True, parallel=True)
+@parallel
 def run_batch(frames, finals, ticks, periods, x, y, acc, roles, max_ticks, search, tie, threshold):
     """run for frames (B, H, W), in parallel over frames; every thread owns one slab of x, y, acc, roles."""
     for b in prange(frames.shape[0]):

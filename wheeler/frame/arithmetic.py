@@ -14,7 +14,7 @@ from functools import lru_cache
 import numba
 import numpy as np
 
-from wheeler.dynamics.kernels import jit
+from wheeler.dynamics.compiled import jit
 
 RESOLUTION_BITS = 24                                                          # of a probability
 LOGIT_STEP = 64                                                               # logits are rounded to 1/64

@@ -14,7 +14,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from wheeler.dynamics.kernels import jit
+from wheeler.dynamics.compiled import jit
 from wheeler.dynamics.tiles import TILE, fence_line
 from wheeler.frame.arithmetic import (
     DIGIT,

@@ -9,9 +9,10 @@ for texts. Kernels do not check what they are given.
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
-from wheeler.dynamics.kernels import MASK, jit
+from wheeler.dynamics.compiled import jit, parallel
+from wheeler.dynamics.kernels import MASK
 from wheeler.frame.arithmetic import charge, read
 from wheeler.frame.plain_math import sigmoid
 
@@ -19,7 +20,6 @@ LEVELS = np.float32(127)                                                      # 
 LANES = 16                                                                    # partial sums, of a vector register each
 STEPS = 256                                                                   # entries a unit of all tables
 NORMAL_FROM, SOFTPLUS_FROM = 8, 16                                            # tables reach from -this to +this
-parallel = njit(error_model="numpy", nogil=True, cache=True, parallel=True)   # no fastmath, as `jit`
 
 # ---- rows of levels ----
 

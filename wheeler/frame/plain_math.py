@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from wheeler.dynamics.kernels import jit
+from wheeler.dynamics.compiled import jit
 
 # ln 2 and pi as sums of a number of 33 bits, of which small multiples are exact, and the rest.
 LN2_HIGH, LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10

@@ -19,9 +19,9 @@ import argparse
 import sys
 
 import numpy as np
-from numba import njit
 
 from wheeler.cli import Parser
+from wheeler.dynamics.compiled import jit
 from wheeler.figures import new_figure, save_figure
 from wheeler_cpu import WheelerMemoryCPU, frame_image, tick
 
@@ -127,7 +127,7 @@ def capacity_bits(height, width, kind="perturbation-proof", n=10):
 # ------------------------------------------------------------------------------------------------------------ sampling
 
 
-@njit(cache=True)
+@jit
 def _draw(weights, uniform):
     """Index drawn with probability proportional to weights; never one of weight 0."""
     mark, last = uniform * weights.sum(), 0
@@ -140,7 +140,7 @@ def _draw(weights, uniform):
     return last
 
 
-@njit(cache=True)
+@jit
 def _resample_strip(cells, top, k, uniforms):
     """Draw rows top .. top + k - 1 of cells (H, W), bool, True for -1, uniformly given all other rows, in place.
 
@@ -244,7 +244,7 @@ def sweep_proof(cells, rng, sweeps):
             view[:] = strip
 
 
-@njit(cache=True)
+@jit
 def _glauber(cells, places, coins):
     """Heat bath of the hard-square model: at each place set the cell to the coin if no neighbour is set, else clear."""
     h, w = cells.shape

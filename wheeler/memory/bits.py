@@ -1,10 +1,12 @@
 """Signs of frames as bits, a cell a bit, and the distances between them."""
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
+
+from wheeler.dynamics.compiled import parallel
 
 
-@njit(error_model="numpy", cache=True, parallel=True)
+@parallel
 def distances(signs, queries, out):
     """out (Q, n) int32: Hamming distances of queries (Q, words) to signs (n, words), both uint64."""
     one, two, four = np.uint64(0x5555555555555555), np.uint64(0x3333333333333333), np.uint64(0x0F0F0F0F0F0F0F0F)
