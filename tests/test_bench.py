@@ -395,7 +395,11 @@ def test_a_figure_that_cannot_be_written_costs_no_result(capsys, tmp_path):
 
 def test_frames_section(small_model, tmp_path, capsys):
     torch.save(small_model.to_checkpoint(), tmp_path / "best.pt")
-    flags = ["frames", "--checkpoint", str(tmp_path / "best.pt"), "--dataset", "sample", "--cache_dir", str(tmp_path)]
+    (tmp_path / "data").mkdir()
+    for split in ("train", "validation"):                                     # whole texts of at most 64 tokens
+        (tmp_path / "data" / f"{split}.txt").write_text("\n\n".join(f"The cat sat on {i} mats." for i in range(5)))
+    flags = ["frames", "--checkpoint", str(tmp_path / "best.pt"), "--dataset", str(tmp_path / "data"), "--cache_dir",
+             str(tmp_path)]
     assert bench.main([*flags, "--batch_sizes", "1", "3", "--repeats", "1"]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])["frames"]
     assert found["texts"] == 3 and 0 <= found["fit"] <= 3 and found["bits_a_token"] > 0

@@ -220,9 +220,10 @@ def test_evaluating_does_not_change_the_run(run):
 
 
 def test_accumulation_equals_one_large_batch(run):
-    # Every text has the same number of tokens, so the mean of means is the mean.
-    common = ("--max_seq_len 2 --max_steps 1 --random_text_share 0 --unusual_text_share 0 --meaning_share 0 "
-              "--blank_share 0 --seed 3")
+    # Every text has the same number of tokens, so the mean of means is the mean. Its first one is a whole character.
+    Path("plain.jsonl").write_text("".join(json.dumps({"text": f"{'abcdefgh'[i % 8]} {i}"}) + "\n" for i in range(52)))
+    common = ("--dataset plain.jsonl --max_seq_len 2 --max_steps 1 --random_text_share 0 --unusual_text_share 0 "
+              "--meaning_share 0 --blank_share 0 --seed 3")
     run(f"{common} --batch_size 48", "large")
     run(f"{common} --batch_size 16 --accumulation_steps 3", "small")
     large, small = ([row for row in rows(name) if "loss" in row][0] for name in ("large", "small"))

@@ -220,7 +220,7 @@ def read_damaged(code: FrameCode, written: Sequence[Written], frames: np.ndarray
             last = code.interval(one.ids, one.charges)
             exact = one.fits and any(n in last and np.array_equal(tiles, one.tiles) for n, _, tiles in candidates)
             lost += [(len(out), frame)] if not exact and not foreign else []
-            ids, text = (one.ids, code._text(one.ids)) if exact else ([], None)
+            ids, text = (one.ids, code.text_of(one.ids)) if exact else ([], None)
             out.append(Reading(text, exact, 0, 0.0, ids, foreign))
         for (i, _), reading in zip(lost, code._gists(np.stack([frame for _, frame in lost])) if lost else []):
             out[i] = reading

@@ -147,7 +147,7 @@ def recovered(code: FrameCode, written: list[Written], frames: np.ndarray) -> tu
     read = [r.exact and r.ids == one.ids for r, one in zip(code.read(frames[:4]), written, strict=False)]
     if read != list(hits[:4]):
         raise RuntimeError(f"the short cut disagrees with reading: {read} {hits[:4]}")
-    return [hit and code._text(one.ids) == one.ids.text for hit, one in zip(hits, written, strict=True)], list(bits)
+    return [hit and code.text_of(one.ids) == one.ids.text for hit, one in zip(hits, written, strict=True)], list(bits)
 
 
 def disturb(subject: Subject, num_samples: int = 500, length: int = 64, grid_samples: int = 64, seed: int = 0,
