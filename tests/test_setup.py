@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -369,3 +370,16 @@ def test_a_checkout_with_windows_line_ends_keeps_its_files(tmp_path):
         (tmp_path / name).unlink()
     git("checkout", "-q", ".")
     assert {name: (tmp_path / name).read_bytes() for name in files} == files
+
+
+@pytest.mark.slow
+def test_modules_are_importable_from_elsewhere(tmp_path):
+    """`pip install -e .`, into a folder of its own; needs the build backend, from pip's configuration."""
+    copy = tmp_path / "copy"
+    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns("venv", ".git", "checkpoints", "data", "__pycache__"))
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(tmp_path / "site"), "-e",
+                    str(copy)], check=True)
+    code = (f"import site; site.addsitedir({str(tmp_path / 'site')!r}); import models, wheeler_cpu, wheeler_store; "
+            "from wheeler.training.stories import stories; print(models.__file__, len(stories('train', 3)))")
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(copy / "models.py"), "3"]
