@@ -181,9 +181,9 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
     def device(self) -> torch.device:
         return self.encoder.embedding.weight.device
 
-    def _tokenize(self, texts: str | list[str]) -> tuple[Tensor, Tensor]:
+    def _tokenize(self, texts: str | list[str], strict: bool = False) -> tuple[Tensor, Tensor]:
         """Texts -> input_ids (B, T) and mask (B, T) on the model's device; see `text_ids`."""
-        return padded(text_ids(texts, self.tokenizer, self.config), self.config.pad_token_id, self.device)
+        return padded(text_ids(texts, self.tokenizer, self.config, strict), self.config.pad_token_id, self.device)
 
     @torch.no_grad()
     def encode(self, text: str | list[str] | Tensor, attention_mask: Tensor | None = None) -> Tensor:
@@ -280,7 +280,7 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
         meaning. A text whose words do not fit gets a frame of its meaning alone, with a UserWarning that says how many
         bits it costs and how many there are; strict: ValueError instead. Another names what the tokenizer loses of it.
         """
-        ids, mask = self._tokenize(text)
+        ids, mask = self._tokenize(text, strict)
         rows = [row[keep].tolist() for row, keep in zip(ids, mask, strict=True)]
         return self._write_frames(rows, redundant, strict)
 

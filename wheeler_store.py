@@ -42,7 +42,8 @@ from wheeler.memory.saved import MANIFEST, Saved, differences, read_store, write
 from wheeler.memory.texts import are_texts, floor, frames_of_texts, tiles_of_frames
 from wheeler_cpu import WheelerMemoryCPU, as_frames
 
-# exact: the frame gives the text back character for character, None if it was remembered as a frame. alike: similarity
+# exact: the frame gives the text back character for character; False where it was written with other weights than the
+# model's, None where it was remembered as a frame. alike: similarity
 # is above what the best of so many unrelated memories reaches; if no memory is alike, there is nothing like the cue.
 Recall = namedtuple("Recall", "text similarity key state ticks metadata exact alike")
 MEASURES = ("frame", "meaning")
@@ -54,6 +55,8 @@ class WheelerMemory:
     then gives the sides and turns texts into frames. len(memory), `text in memory`, `for text in memory`."""
 
     def __init__(self, width=None, height=None, tie_break="min", model=None):
+        if model is not None and not hasattr(model, "frame_code"):
+            raise ValueError(f"model is {type(model).__name__}; it must be a WheelerTextAutoencoder")
         self.model, side = model, 64 if model is None else model.config.grid_size
         width, height = width or side, height or side
         if model is not None and (width, height) != (side, side):
@@ -61,7 +64,7 @@ class WheelerMemory:
         self.dynamics = WheelerMemoryCPU(width, height, tie_break=tie_break)
         self.id = secrets.token_hex(8)  # of the store, in its manifest and in what it exports
         # dicts: key, text, state, ticks, timestamp, metadata, negative (cells below 0), and where they are known chunk,
-        # tiles (of meaning), exact
+        # tiles (of meaning), exact, weights
         self.entries = []
         self._row = {}  # key -> row
         self._means = None  # mean of every pattern, float64 (n,); made when first needed after a change
@@ -114,16 +117,19 @@ class WheelerMemory:
         if are_texts(frame) and text is None:
             batch, texts = not isinstance(frame, str), [frame] if isinstance(frame, str) else list(frame)
             self.key(texts[0])
-            frames, tiles, exact = frames_of_texts(self.model, texts)
+            frames, tiles, exact, weights = frames_of_texts(self.model, texts)
             metadata = (metadata or [None] * len(texts)) if batch else [metadata]
         else:
             frames, batch = as_frames(frame, self.dynamics.height, self.dynamics.width)
             texts, metadata = (text, metadata or [None] * len(frames)) if batch else ([text], [metadata])
-            tiles, exact = tiles_of_frames(self.model, frames), None
+            tiles, exact, weights = tiles_of_frames(self.model, frames), None, None
         if isinstance(texts, str) or not len(frames) == len(texts) == len(metadata):
             raise ValueError(f"a batch of {len(frames)} frames needs a list of as many texts (and metadata)")
         keys = [self.key(t) for t in texts]
-        json.dumps(metadata)  # TypeError now rather than at save
+        try:
+            json.dumps(metadata, allow_nan=False)  # now rather than at save
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ValueError(f"metadata {metadata!r:.80} does not go into JSON: {error}") from None
         trajectory = self.dynamics.run_dynamics(frames)
         signs = pack(trajectory.final_frame)
         now, negative = time.time(), np.bitwise_count(signs).sum(1)
@@ -135,13 +141,16 @@ class WheelerMemory:
         for name, known in (("tiles", tiles), ("exact", exact)):
             for entry, value in zip(entries, () if known is None else known.tolist()):
                 entry[name] = value
+        if weights is not None:
+            for entry in entries:
+                entry["weights"] = weights
         self._append(signs, entries)
         return keys if batch else keys[0]
 
     def _frames(self, cue):
         """Frames (B, H, W) of a cue, how many meaning tiles each has, (B,), and whether the cue is a batch."""
         if are_texts(cue):
-            frames, tiles, _ = frames_of_texts(self.model, [cue] if isinstance(cue, str) else list(cue))
+            frames, tiles, _, _ = frames_of_texts(self.model, [cue] if isinstance(cue, str) else list(cue))
             return frames, tiles, not isinstance(cue, str)
         frames, batch = as_frames(cue, self.dynamics.height, self.dynamics.width)
         if not np.isfinite(frames).all():
@@ -201,12 +210,14 @@ class WheelerMemory:
         if not isinstance(k, (int, np.integer)) or k < 1:
             raise ValueError(f"k is {k!r}; it must be an integer of at least 1")
         similarity = self.similarities(cue, settle, by)
-        found = []
+        found, mine = [], None if self.model is None else self.model.frame_code().weights_name
+        # A frame of other weights is a picture that this model cannot read.
+        exact = lambda e: False if mine and e.get("weights", mine) != mine else e.get("exact")
         for line in np.atleast_2d(similarity):
             least = floor(line, by)
             picked = [(self.entries[row], float(line[row])) for row in self._best(line, k)]
-            found.append([Recall(e["text"], s, e["key"], e["state"], e["ticks"], e["metadata"], e.get("exact"),
-                                 s > least) for e, s in picked])  # fmt: skip
+            found.append([Recall(e["text"], s, e["key"], e["state"], e["ticks"], e["metadata"], exact(e), s > least)
+                          for e, s in picked])  # fmt: skip
         return found if similarity.ndim == 2 else found[0]
 
     def attractor(self, text):
@@ -216,6 +227,8 @@ class WheelerMemory:
 
     def forget(self, text):
         """Drop the memory of text; KeyError if there is none."""
+        if text not in self:
+            raise KeyError(f"no memory of {text!r:.80}")
         self._drop(self.key(text))
 
     def _drop(self, key):
@@ -239,7 +252,7 @@ class WheelerMemory:
         frames, _, batch = self._frames(cue)
         if batch:
             raise ValueError(f"reconstruct takes one frame (H, W) or one text; this is a batch of {len(frames)}")
-        if not 0 <= alpha <= 1:
+        if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 0 <= alpha <= 1:
             raise ValueError(f"alpha is {alpha!r}; it must be in 0 .. 1")
         found = self.recall(frames[0], k, settle)
         weights = np.array([max(f.similarity, 0.0) for f in found])

@@ -402,7 +402,7 @@ def test_frames_section(small_model, tmp_path, capsys):
              str(tmp_path)]
     assert bench.main([*flags, "--batch_sizes", "1", "3", "--repeats", "1"]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])["frames"]
-    assert found["texts"] == 3 and 0 <= found["fit"] <= 3 and found["bits_a_token"] > 0
+    assert found["texts"] == 3 and found["bits_a_token"] > 1
     assert all(found[f"batch {size}"][key] > 0 for size in (1, 3) for key in ("written_a_s", "read_a_s"))
     assert bench.main([*flags, "--batch_sizes", "100000"]) == 2 and "100000" in capsys.readouterr().err
 

@@ -571,6 +571,20 @@ def test_frames_copy_the_decoder_once_and_again_when_a_weight_changes(model):
     assert model.frame_code() is not code and model.frame_code().fingerprint != code.fingerprint
 
 
+def test_frames_refuse_weights_that_are_no_numbers(model):
+    for value in (math.nan, math.inf):
+        broken = WheelerTextAutoencoder.from_checkpoint(model.to_checkpoint())
+        with torch.no_grad():
+            broken.decoder.language_head.weight[5, 0] = value
+        with pytest.raises(ValueError, match="decoder.language_head.weight have NaN or infinite"):
+            broken.encode_frame("hat")
+
+
+def test_strict_frames_refuse_cut_texts(model):
+    with pytest.raises(ValueError, match="1 of 2 texts are longer than max_seq_len"):
+        model.encode_frame(["hat", "hat " * 500], strict=True)
+
+
 def test_a_batch_without_grids_does_not_run_the_encoder(model, monkeypatch):
     """cuDNN's attention gives None for an empty batch (seen with torch 2.11), on which training on a GPU broke."""
     monkeypatch.setattr(model.encoder, "forward", lambda *_: pytest.fail("the encoder ran"))

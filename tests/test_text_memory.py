@@ -4,7 +4,9 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
+from models import WheelerTextAutoencoder
 from wheeler.dynamics.pictures import add_noise
 from wheeler.memory.texts import FEW, floor
 from wheeler.training.stories import stories
@@ -68,6 +70,8 @@ def test_forgotten_and_remembered_again(small_model, said):
     memory.remember(said[0])
     assert len(memory) == 2 and said[0] in memory and memory.recall(said[0], k=1)[0].metadata == {}
     memory.forget(said[0])
+    with pytest.raises(KeyError, match="no memory of"):
+        memory.forget(said[0])
     assert said[0] not in memory and memory.recall(said[0], k=5)[0].text == said[1]
 
 
@@ -107,9 +111,23 @@ def test_reconstruct_blends_with_the_cue(memory, small_model, said):
     assert np.array_equal(memory.reconstruct(other, k=3, alpha=1.0).final_frame < 0, other < 0)
 
 
+def test_a_frame_of_other_weights_is_not_exact(small_model, said):
+    model = WheelerTextAutoencoder.from_checkpoint(small_model.to_checkpoint())
+    memory = WheelerMemory(model=model)
+    memory.remember(said[:2])
+    assert memory.recall(said[0])[0].exact is True
+    with torch.no_grad():
+        model.decoder.norm_out.weight.mul_(1.5)
+    assert memory.recall(said[0])[0].exact is False
+
+
 @pytest.mark.parametrize("call, message", [
+    (lambda m: WheelerMemory(model="x"), "model is str"), (lambda m: m.recall(None), "None is neither"),
+    (lambda m: m.recall([]), "empty list"), (lambda m: m.remember("hat", metadata={"a": float("nan")}), "metadata"),
+    (lambda m: m.remember("hat", metadata=object()), "metadata"),
+    (lambda m: m.reconstruct("hat", alpha="x"), "alpha is"),
     (lambda m: m.recall("hat", by="sound"), "by is 'sound'"), (lambda m: m.recall("hat", k=0), "k is 0"),
-    (lambda m: m.remember(["a", 3]), "."), (lambda m: m.remember([]), "."), (lambda m: m.remember(5), "."),
+    (lambda m: m.remember(["a", 3]), "3 in a list"), (lambda m: m.remember(5), "5 is neither"),
     (lambda m: m.recall(np.full((64, 64), np.nan, np.float32), settle=False), "NaN"),
     (lambda m: m.reconstruct(["a b c d", "b"]), "batch of 2"),
     (lambda m: m.reconstruct("hat", alpha=1.5), "alpha is 1.5"),

@@ -293,7 +293,7 @@ def test_bad_input():
         memory.remember(frames[0], 5)
     with pytest.raises(ValueError, match=r"\[-1, 1\]"):
         memory.remember(frames[0] * 9, "x")
-    with pytest.raises(TypeError):
+    with pytest.raises(ValueError, match="metadata"):
         memory.remember(frames[0], "x", {"a": object()})
     for k in (0, -1, 1.5):
         with pytest.raises(ValueError, match="k is"):

@@ -150,6 +150,9 @@ class FrameCode:
         self.model, self.config = model, model.config
         self.height, self.width = height or model.config.grid_size, width or model.config.grid_size
         check_sides(self.height, self.width)
+        for name, weight in model.state_dict().items():                       # compiled code would run astray on them
+            if not torch.isfinite(weight).all():
+                raise ValueError(f"the weights {name} have NaN or infinite values: no frame can be written or read")
         self.weights_name = model.fingerprint()                               # kept: it hashes all of the weights
         self.fingerprint = (int(self.weights_name, 16) + FRAME_FORMAT) % 2**64
         self.decoder = IntegerDecoder(model)

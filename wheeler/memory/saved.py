@@ -73,9 +73,9 @@ def check_entries(entries):
     ticks = [entry["ticks"] for entry in entries]
     if entries and not 0 <= min(ticks) <= max(ticks) < 2**63:
         raise ValueError(f"ticks from {min(ticks)} to {max(ticks)}; they must be from 0 to 2^63 - 1")
-    for chunk in {entry.get("chunk", "") for entry in entries}:
-        if type(chunk) is not str:
-            raise ValueError(f"chunk is {chunk!r}; it must be a string")
+    for name in ("chunk", "weights"):
+        for value in (entry[name] for entry in entries if type(entry.get(name, "")) is not str):
+            raise ValueError(f"{name} is {value!r:.80}; it must be a string")
     for name, low, high in (("tiles", 0, 2**31), ("exact", 0, 1)):  # how many tell the meaning; are the words there
         for value in {entry.get(name, 0) for entry in entries if type(entry.get(name, 0)) in (int, bool)}:
             if not low <= value <= high:

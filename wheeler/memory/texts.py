@@ -17,17 +17,26 @@ FEW = 20
 
 class Frames(NamedTuple):
     """frames (B, H, W) float32; tiles (B,) int64: how many meaning tiles each has; exact (B,) bool: whether the frame
-    gives the text back character for character, None where no text is known."""
+    gives the text back character for character; weights: the name of those that wrote it."""
 
     frames: np.ndarray
     tiles: np.ndarray
-    exact: np.ndarray | None
+    exact: np.ndarray
+    weights: str
 
 
 def are_texts(cue) -> bool:
-    """Whether a cue is a text or several, and not frames."""
-    return isinstance(cue, str) or isinstance(cue, (list, tuple)) and bool(cue) and all(
-        isinstance(text, str) for text in cue)
+    """Whether a cue is a text or several, and not frames. ValueError for what is neither."""
+    if cue is None or isinstance(cue, (bytes, bool, int, float)):
+        raise ValueError(f"{cue!r:.80} is neither a text nor a frame")
+    if not isinstance(cue, (list, tuple)):
+        return isinstance(cue, str)
+    if not cue:
+        raise ValueError("an empty list of texts; there must be at least one")
+    texts = [isinstance(text, str) for text in cue]
+    if any(texts) and not all(texts):
+        raise ValueError(f"{cue[texts.index(False)]!r:.80} in a list of texts is no text")
+    return all(texts)
 
 
 def frames_of_texts(model, texts: list[str]) -> Frames:
@@ -39,7 +48,7 @@ def frames_of_texts(model, texts: list[str]) -> Frames:
         written += code.write_texts(texts[start : start + BATCH])
     exact = [one.fits and code.text_of(one.ids) == text for one, text in zip(written, texts, strict=True)]
     return Frames(np.stack([one.frame for one in written]), np.array([len(one.tiles) for one in written]),
-                  np.array(exact))
+                  np.array(exact), code.weights_name)
 
 
 def tiles_of_frames(model, frames: np.ndarray) -> np.ndarray | None:

@@ -30,9 +30,9 @@ def encode_text(text: str, tokenizer, config: WheelerConfig) -> tuple[list[int],
     return [*encoding.ids[:end], config.eos_token_id], text[: encoding.offsets[end - 1][1] if end else 0]
 
 
-def text_ids(texts: str | list[str], tokenizer, config: WheelerConfig) -> list[list[int]]:
+def text_ids(texts: str | list[str], tokenizer, config: WheelerConfig, strict: bool = False) -> list[list[int]]:
     """Texts -> lists of token ids, each closed by the end token; warnings say that some were too long and cut, and that
-    the tokenizer does not give some back."""
+    the tokenizer does not give some back; strict: ValueError where one was cut."""
     if not isinstance(texts, (str, list, tuple)) or len(texts) + isinstance(texts, str) == 0:
         raise ValueError(f"wanted a str or a list of at least one str, not {texts!r:.80}")
     texts = [texts] if isinstance(texts, str) else texts
@@ -47,8 +47,11 @@ def text_ids(texts: str | list[str], tokenizer, config: WheelerConfig) -> list[l
         rows.append(ids)
         lost += altered(tokenizer, [kept], [ids])
     if cut:
-        warnings.warn(f"{cut} of {len(texts)} texts are longer than max_seq_len = {config.max_seq_len} tokens (end "
-                      "token counted) and were cut", stacklevel=4)  # the line of who called encode
+        message = (f"{cut} of {len(texts)} texts are longer than max_seq_len = {config.max_seq_len} tokens (end token "
+                   "counted)")
+        if strict:
+            raise ValueError(message)
+        warnings.warn(f"{message} and were cut", stacklevel=4)                # the line of who called encode
     if lost:
         warnings.warn(f"the tokenizer does not give {len(lost)} of {len(texts)} texts back: {example(*lost[0])}",
                       stacklevel=4)
