@@ -25,7 +25,7 @@ from PIL import Image
 
 from models import WheelerTextAutoencoder
 from wheeler.cli import Parser, open_console
-from wheeler.frame.code import FrameCode, Reading, cost_of, frame_bits
+from wheeler.frame.code import Reading, cost_of, frame_bits
 from wheeler.model.inputs import encode_text
 from wheeler.model.tokenizer import altered, example
 from wheeler_cpu import WheelerMemoryCPU, add_noise, frame_image
@@ -156,7 +156,7 @@ class Player:
     """What the page does, for one model."""
 
     def __init__(self, model: WheelerTextAutoencoder):
-        self.model, self.code = model, FrameCode(model)
+        self.model, self.code = model, model.frame_code()
         self.side = model.config.grid_size
 
     def picture(self, frame: np.ndarray) -> Image.Image:

@@ -35,7 +35,7 @@ from pathlib import Path
 import numpy as np
 
 from wheeler.memory import exchange
-from wheeler.memory.bits import distances, pack, unpack
+from wheeler.memory.bits import correlation, distances, pack, unpack
 from wheeler.memory.disk import locked
 from wheeler.memory.nearness import nearness, tile_bits
 from wheeler.memory.saved import MANIFEST, Saved, differences, read_store, write_store
@@ -148,14 +148,14 @@ class WheelerMemory:
         return keys if batch else keys[0]
 
     def _frames(self, cue):
-        """Frames (B, H, W) of a cue, how many meaning tiles each has, (B,), and whether the cue is a batch."""
+        """Frames (B, H, W) of a cue, and whether the cue is a batch."""
         if are_texts(cue):
-            frames, tiles, _, _ = frames_of_texts(self.model, [cue] if isinstance(cue, str) else list(cue))
-            return frames, tiles, not isinstance(cue, str)
+            return frames_of_texts(self.model, [cue] if isinstance(cue, str) else list(cue)).frames, not isinstance(
+                cue, str)
         frames, batch = as_frames(cue, self.dynamics.height, self.dynamics.width)
         if not np.isfinite(frames).all():
             raise ValueError("the cue has NaN or infinite values")
-        return frames, tiles_of_frames(self.model, frames), batch
+        return frames, batch
 
     def similarities(self, cue, settle=True, by="frame"):
         """Pearson correlation of the attractor of a cue with every memory, float64 (n,), or (B, n) for a batch.
@@ -168,11 +168,12 @@ class WheelerMemory:
             raise ValueError(f"by is {by!r}; it must be one of {', '.join(MEASURES)}")
         if by == "meaning" and self.model is None:
             raise ValueError('by="meaning" needs a model: WheelerMemory(model=model)')
-        frames, tiles, batch = self._frames(cue)
+        frames, batch = self._frames(cue)
+        tiles = tiles_of_frames(self.model, frames) if by == "meaning" else None               # of the cue as it came
         if settle:
             frames = self.dynamics.run_dynamics(frames).final_frame
-        correlation = self._by_meaning(pack(frames), tiles) if by == "meaning" else self._by_frame(pack(frames))
-        return correlation if batch else correlation[0]
+        found = self._by_meaning(pack(frames), tiles) if by == "meaning" else self._by_frame(pack(frames))
+        return found if batch else found[0]
 
     def _by_meaning(self, queries, of_queries):
         height, width = self.dynamics.height, self.dynamics.width
@@ -192,9 +193,7 @@ class WheelerMemory:
         mine = 1 - 2 * np.bitwise_count(queries).sum(1, dtype=np.int64)[:, None] / cells
         if self._means is None:
             self._means = 1 - 2 * np.array([e["negative"] for e in self.entries], np.float64) / cells
-        theirs = self._means[None]
-        spread = np.sqrt((1 - mine**2) * (1 - theirs**2))
-        return (1 - 2 * distance / cells - mine * theirs) / np.where(spread > 0, spread, np.inf)
+        return correlation(distance, mine, self._means[None], cells)
 
     def _best(self, similarity, k):
         k = min(k, len(self))
@@ -249,7 +248,7 @@ class WheelerMemory:
         Settled with tie_break "max", so that a +1 cell among +1 cells, which is flat once rounded to its sign, stays:
         with k=1 the result is the memory itself. Returns a Trajectory. ValueError if nothing correlates.
         """
-        frames, _, batch = self._frames(cue)
+        frames, batch = self._frames(cue)
         if batch:
             raise ValueError(f"reconstruct takes one frame (H, W) or one text; this is a batch of {len(frames)}")
         if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 0 <= alpha <= 1:

@@ -212,16 +212,18 @@ class IntegerDecoder:
         """(T, 3) int64 a text, given the numbers of its meaning tiles: start, end and total of the frequencies of every
         token."""
         out, first, (estimates, counts) = [], 0, self.estimates(tiles)
+        ends = np.array([0, *accumulate(map(len, texts))])
         while first < len(texts):
-            starts = np.array([0, *accumulate(map(len, texts[first:]))])
-            count = max(1, int(np.searchsorted(starts, ROWS, side="right")) - 1)               # texts for ROWS tokens
-            rows, starts = slice(first, first + count), starts[: count + 1]
-            part = texts[rows]
+            last = int(np.searchsorted(ends, ends[first] + ROWS, side="right")) - 1            # texts for ROWS tokens
+            rows = slice(first, max(first + 1, last))
+            part, starts = texts[rows], ends[first : rows.stop + 1] - ends[first]
             state = self.texts(estimates[rows], counts[rows], max(map(len, part)))
             inputs = np.concatenate([[self.config.bos_token_id, *ids[:-1]] for ids in part])
             charges = np.empty((len(inputs), 3), np.int64)
-            kernels.charge_texts(np.concatenate(part), *self._rows(state, np.arange(count), inputs, starts), charges)
-            out, first = out + np.split(charges, starts[1:-1]), first + count
+            needed = self._rows(state, np.arange(len(part)), inputs, starts)
+            kernels.charge_texts(np.concatenate(part), *needed, charges)
+            out += np.split(charges, starts[1:-1])
+            first = rows.stop
         return out
 
     def next(self, texts: Texts, slots: np.ndarray, tokens: np.ndarray, coders: np.ndarray,

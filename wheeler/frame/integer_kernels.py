@@ -119,48 +119,26 @@ def _turned(sums, scale, weight_scales, cosines, sines, out):
 
 
 @jit
-def _scores(query, keys, seen, out):
-    """out (S,): products of a query (hd,) with the levels of keys (hd, S), of the first `seen` positions."""
-    eights = len(query) // 8 * 8
-    for s in range(seen):
-        out[s] = 0
-    for d in range(0, eights, 8):                                             # eight at a time: fewer loads of `out`
-        q0, q1, q2, q3 = query[d], query[d + 1], query[d + 2], query[d + 3]
-        q4, q5, q6, q7 = query[d + 4], query[d + 5], query[d + 6], query[d + 7]
-        for s in range(seen):
-            total = out[s] + q0 * np.float32(keys[d, s])
-            total += q1 * np.float32(keys[d + 1, s])
-            total += q2 * np.float32(keys[d + 2, s])
-            total += q3 * np.float32(keys[d + 3, s])
-            total += q4 * np.float32(keys[d + 4, s])
-            total += q5 * np.float32(keys[d + 5, s])
-            total += q6 * np.float32(keys[d + 6, s])
-            out[s] = total + q7 * np.float32(keys[d + 7, s])
-    for d in range(eights, len(query)):
-        for s in range(seen):
-            out[s] += query[d] * np.float32(keys[d, s])
-
-
-@jit
-def _mix(weights, values, seen, out):
-    """out (hd,): sum of the levels of values (S, hd) by their weights (S,), of the first `seen` positions."""
-    out[:] = 0
-    whole, width = seen // 8 * 8, len(out)
-    for s in range(0, whole, 8):
-        w0, w1, w2, w3 = weights[s], weights[s + 1], weights[s + 2], weights[s + 3]
-        w4, w5, w6, w7 = weights[s + 4], weights[s + 5], weights[s + 6], weights[s + 7]
-        for i in range(width):
-            total = out[i] + w0 * np.float32(values[s, i])
-            total += w1 * np.float32(values[s + 1, i])
-            total += w2 * np.float32(values[s + 2, i])
-            total += w3 * np.float32(values[s + 3, i])
-            total += w4 * np.float32(values[s + 4, i])
-            total += w5 * np.float32(values[s + 5, i])
-            total += w6 * np.float32(values[s + 6, i])
-            out[i] = total + w7 * np.float32(values[s + 7, i])
-    for s in range(whole, seen):
-        for i in range(width):
-            out[i] += weights[s] * np.float32(values[s, i])
+def _weighted(weights, levels, rows, columns, out):
+    """out (columns,): sum of the first `rows` rows of levels (n, m) int8 by their weights (n,), one after the other."""
+    eights = rows // 8 * 8
+    for i in range(columns):
+        out[i] = 0
+    for r in range(0, eights, 8):                                             # eight at a time: fewer loads of `out`
+        w0, w1, w2, w3 = weights[r], weights[r + 1], weights[r + 2], weights[r + 3]
+        w4, w5, w6, w7 = weights[r + 4], weights[r + 5], weights[r + 6], weights[r + 7]
+        for i in range(columns):
+            total = out[i] + w0 * np.float32(levels[r, i])
+            total += w1 * np.float32(levels[r + 1, i])
+            total += w2 * np.float32(levels[r + 2, i])
+            total += w3 * np.float32(levels[r + 3, i])
+            total += w4 * np.float32(levels[r + 4, i])
+            total += w5 * np.float32(levels[r + 5, i])
+            total += w6 * np.float32(levels[r + 6, i])
+            out[i] = total + w7 * np.float32(levels[r + 7, i])
+    for r in range(eights, rows):
+        for i in range(columns):
+            out[i] += weights[r] * np.float32(levels[r, i])
 
 
 @parallel
@@ -192,7 +170,7 @@ def attend(sums, scales, weight_scales, rope, slots, starts, before, keys, value
             stored[1, slot, h, t] = quantise(part, values[slot, h, t])
             _turned(sums[r, low : low + width], scales[r], weight_scales[low : low + width], cosines, sines, part)
             seen = (t + 1) & MASK
-            _scores(part, keys[slot, h], seen, score)
+            _weighted(part, keys[slot, h], width, seen, score)
             top = np.float32(-np.inf)
             for s in range(seen):
                 score[s] *= stored[0, slot, h, s] * root
@@ -204,7 +182,7 @@ def attend(sums, scales, weight_scales, rope, slots, starts, before, keys, value
                 weight = table[place[s]]
                 total += weight
                 score[s] = np.float32(weight) * stored[1, slot, h, s]
-            _mix(score, values[slot, h], seen, part)
+            _weighted(score, values[slot, h], seen, width, part)
             for i in range(width):
                 out[r, low + i] = part[i] / np.float32(total)
             t += 1

@@ -16,7 +16,6 @@ from tqdm import tqdm
 from models import WheelerTextAutoencoder
 from wheeler.dynamics.differentiable import settle
 from wheeler.frame.cells import check_sides
-from wheeler.frame.code import FrameCode
 from wheeler.model.checkpoint import find_checkpoint, read_checkpoint
 from wheeler.model.decoding import text_bits
 from wheeler.model.tokenizer import tokenizer_to_dict
@@ -209,7 +208,7 @@ class Subject:
 
     @cached_property
     def code(self):
-        return FrameCode(self.model)
+        return self.model.frame_code()
 
     def rows(self, texts: Sequence[list[int]]) -> TokenRows:
         c = self.model.config

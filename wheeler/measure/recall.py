@@ -16,7 +16,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from wheeler.dynamics.tiles import split_tiles
 from wheeler.measure.memories import (
     RETOLD,
     Cue,
@@ -28,6 +27,8 @@ from wheeler.measure.memories import (
     make_cues,
     standardised,
 )
+from wheeler.memory.bits import pack
+from wheeler.memory.nearness import nearness, tile_bits
 from wheeler.training.scores import share
 from wheeler.training.texts import BOM
 
@@ -43,14 +44,10 @@ def shown(row: dict, name: str) -> str:
 def tile_scores(cues: np.ndarray, of_cues: np.ndarray, frames: np.ndarray, of_frames: np.ndarray) -> np.ndarray:
     """(cues, memories) Pearson's correlation over the meaning tiles that both frames have; -1 where they share none.
     of_cues, of_frames: how many tiles each frame has."""
-    common, out = np.minimum(of_cues[:, None], of_frames), np.full((len(cues), len(frames)), -1.0, np.float32)
-    a, b = split_tiles(cues)[:, 1:], split_tiles(frames)[:, 1:]               # without the header
-    for k in np.unique(common[common > 0]):
-        rows, columns = np.flatnonzero((common == k).any(1)), np.flatnonzero((common == k).any(0))
-        block = np.ix_(rows, columns)
-        found = standardised(a[rows, :k]) @ standardised(b[columns, :k]).T
-        out[block] = np.where(common[block] == k, found, out[block])
-    return out
+    tiles = lambda x: tile_bits(pack(x), *x.shape[1:])
+    known = tiles(frames)
+    return np.float32([nearness(cue, count, known, of_frames) for cue, count in zip(tiles(cues), of_cues, strict=True)])
+
 
 
 class Memory:

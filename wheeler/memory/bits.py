@@ -22,6 +22,13 @@ def distances(signs, queries, out):
             out[q, k] = np.int32(count)
 
 
+def correlation(different, mine, theirs, cells):
+    """Pearson's correlation of +-1 patterns that differ in `different` of `cells` cells and have means mine and theirs;
+    0 where one is constant. Arrays that broadcast, float64."""
+    spread = np.sqrt((1 - mine**2) * (1 - theirs**2))
+    return (1 - 2 * different / cells - mine * theirs) / np.where(spread > 0, spread, np.inf)
+
+
 def pack(frames):
     """Signs of frames (B, H, W) as bits: (B, words) uint64, bit set where the cell is below 0, unused bits 0."""
     bits = np.packbits(frames.reshape(len(frames), -1) < 0, axis=1)

@@ -6,6 +6,8 @@ tells nothing; meaning tiles follow it. So the tiles that two frames have in com
 
 import numpy as np
 
+from wheeler.memory.bits import correlation
+
 CELLS = 64                                                                    # of a tile
 
 
@@ -32,6 +34,4 @@ def nearness(cue: np.ndarray, of_cue: int, tiles: np.ndarray, of_tiles: np.ndarr
     cells = CELLS * np.maximum(common, 1)
     a = 1 - 2 * counted(mine)[place] / cells                                  # means of the cells
     b, different = 1 - 2 * pick(counted(theirs)) / cells, pick(counted(theirs ^ mine))
-    spread = np.sqrt((1 - a * a) * (1 - b * b))
-    found = (1 - 2 * different / cells - a * b) / np.where(spread > 0, spread, np.inf)
-    return np.where(common > 0, found, -1.0)
+    return np.where(common > 0, correlation(different, a, b, cells), -1.0)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from wheeler.model.config import WheelerConfig
-from wheeler.model.tokenizer import altered, example, whole_characters
+from wheeler.model.tokenizer import altered, beginning, example
 
 
 def encode_text(text: str, tokenizer, config: WheelerConfig) -> tuple[list[int], str]:
@@ -26,8 +26,8 @@ def encode_text(text: str, tokenizer, config: WheelerConfig) -> tuple[list[int],
         size *= 16
     if len(encoding) <= limit:
         return [*encoding.ids, config.eos_token_id], text
-    end = whole_characters(encoding, limit)
-    return [*encoding.ids[:end], config.eos_token_id], text[: encoding.offsets[end - 1][1] if end else 0]
+    ids, kept = beginning(text, encoding, limit)
+    return [*ids, config.eos_token_id], kept
 
 
 def text_ids(texts: str | list[str], tokenizer, config: WheelerConfig, strict: bool = False) -> list[list[int]]:

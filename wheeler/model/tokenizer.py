@@ -86,6 +86,13 @@ def whole_characters(encoding, end: int) -> int:
     return end
 
 
+def beginning(text: str, encoding, limit: int) -> tuple[list[int], str]:
+    """The first tokens of an encoded text, `limit` at most, without half a character at the end, and their
+    characters."""
+    end = whole_characters(encoding, limit)
+    return encoding.ids[:end], text[: encoding.offsets[end - 1][1] if end else 0]
+
+
 def altered(tokenizer, texts: Sequence[str], rows: Sequence[Sequence[int]]) -> list[tuple[str, str]]:
     """(text, what comes back) of the texts that their token ids do not give back, character by character."""
     back = tokenizer.batch_decode(rows, skip_special_tokens=True)

@@ -31,6 +31,7 @@ from tqdm import tqdm
 from wheeler.cli import plain
 from wheeler.model.config import round_up
 from wheeler.model.tokenizer import (
+    beginning,
     load_tokenizer,
     round_trip,
     tokenizer_from_dict,
@@ -102,8 +103,8 @@ def tokenize(texts: Sequence[str], tokenizer, max_seq_len: int, long_texts: str,
             if len(ids) <= limit:
                 yield np.array([*ids, eos]), False, text
             elif long_texts == "cut":
-                end = whole_characters(encoding, limit)
-                yield np.array([*ids[:end], eos]), True, text[: encoding.offsets[end - 1][1] if end else 0]
+                ids, kept = beginning(text, encoding, limit)
+                yield np.array([*ids, eos]), True, kept
             else:
                 yield from ((np.array([*ids[start:end], eos]), False, part)
                             for start, end, part in pieces(text, encoding, limit))
