@@ -2,6 +2,8 @@
 
     python app.py                                    # then open http://127.0.0.1:7860
     python app.py --checkpoint runs/a/best.pt --port 8000
+    python app.py --page                             # the static page of page/, which needs no Python behind it
+    python app.py --page site                        # the same as a folder for any host of static files
 
 Type a text and write it into a frame. Paint on the frame with the mouse, or add noise: the dynamics run at once, the
 slider shows every tick, and below stands what is read from the frame before and after the collapse, the exact text or,
@@ -24,10 +26,11 @@ import numpy as np
 from PIL import Image
 
 from models import WheelerTextAutoencoder
-from wheeler.cli import Parser, open_console
+from wheeler.cli import Parser, complaint, open_console
 from wheeler.frame.code import Reading, cost_of, frame_bits
 from wheeler.model.inputs import encode_text
 from wheeler.model.tokenizer import altered, example
+from wheeler.page import build_page, server
 from wheeler_cpu import WheelerMemoryCPU, add_noise, frame_image
 from wheeler_store import WheelerMemory
 
@@ -185,7 +188,9 @@ class Player:
             return "✓ " + reading.text
         if reading.exact:                                                     # all tokens are there, not the characters
             return "✗ differs: " + reading.text
-        return "✗ gist: " + reading.text if reading.text else "✗ nothing can be read"
+        if reading.kind == "gist":
+            return "✗ gist: " + reading.text
+        return "✗ nothing can be read, neither words nor meaning"
 
     def collapse(self, cells: str, noise: float, seed: int = 0) -> tuple[np.ndarray, str, list[Reading]]:
         """Cells, noise amplitude -> the history as levels (ticks + 1, H, W) uint8, a note, and what is read from the
@@ -327,11 +332,25 @@ def ended_by_signals():
             signal.signal(number, handler)
 
 
+def serve_page(model: WheelerTextAutoencoder, folder: str, host: str, port: int) -> None:
+    """Write the static page into a folder; where that is "", serve it from a folder of its own until a signal comes."""
+    files = build_page(model, folder or os.path.join(TEMPORARY, "page"))
+    if folder:
+        size = sum(file.stat().st_size for file in files)
+        print(f"{folder}: {len(files)} files, {size / 1e6:.1f} MB; put them on any host of static files", flush=True)
+        return
+    with server(files[0].parent, host, port) as answering:
+        print(f"Running on local URL:  http://{host}:{port}", flush=True)
+        answering.serve_forever()
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", default="checkpoints/best.pt", help="file of train.py or folder of a model")
     parser.add_argument("--host", default="127.0.0.1", help="address to answer on; 0.0.0.0: to the network")
     parser.add_argument("--port", type=int, default=7860, help="port, 1 .. 65535")
+    parser.add_argument("--page", nargs="?", const="", metavar="FOLDER",
+                        help="the static page instead: write it into a folder, or serve it where none is given")
     args, received = parser.parse_args(argv), []
     open_console()
     try:
@@ -340,14 +359,17 @@ def main(argv: list[str] | None = None) -> int:
         model = WheelerTextAutoencoder.load_from_checkpoint(args.checkpoint)
         if model.tokenizer is None:
             raise ValueError(f"--checkpoint {args.checkpoint}: it has no tokenizer")
-        page = build(Player(model))
+        page = build(Player(model)) if args.page is None else None
         os.makedirs(TEMPORARY, mode=0o700, exist_ok=True)
         with no_proxy(), ended_by_signals() as received:
+            if page is None:
+                serve_page(model, args.page, args.host, args.port)
+                return 0
             page.launch(server_name=args.host, server_port=args.port, **LAUNCH)
     except KeyboardInterrupt:
         return 128 + (received or [signal.SIGINT])[0]
     except (ValueError, OSError) as error:
-        print(f"app.py: {' '.join(str(error).split())[:500]}", file=sys.stderr)
+        print(f"app.py: {complaint(error)}", file=sys.stderr)
         return 2
     return 128 + received[0] if received else 0
 

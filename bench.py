@@ -8,6 +8,7 @@
     python bench.py quality --dataset stories  # time to quality, one run a competitor and rate; a figure
     python bench.py quality --dataset stories --competitors cells --rates 1e-3  # one of them; the figure grows by it
     python bench.py recall --million --int8    # recall at 1M memories too (minutes, 1.5 GB; 4 GB more with --int8)
+    python bench.py store                      # 10,000 memories saved, exported, imported; recall of a text
     python bench.py frames --dataset stories --batch_sizes 1 32                 # frames written and read a second
     python bench.py times                      # hours an epoch of TinyStories: this CPU measured, GPUs by roofline
     python bench.py memory --batch_sizes 2 8   # what a training step takes beyond the weights, by flags of train.py
@@ -22,21 +23,21 @@ import json
 import math
 import sys
 
-from wheeler.cli import Parser, open_console
+from wheeler.cli import Parser, complaint, open_console
 from wheeler.figures import unwritten
 from wheeler.measure.frame_cost import frames
 from wheeler.measure.patterns import capacity, survival
 from wheeler.measure.peers import NAMES
 from wheeler.measure.quality import quality
-from wheeler.measure.speed import dynamics, recall, torch
+from wheeler.measure.speed import dynamics, recall, store, torch
 from wheeler.measure.step_cost import decode, encode, growth, memory, model, step, times
 from wheeler.measure.timing import machine, say
 from wheeler.training.data import add_data_flags
 
 SECTIONS = {function.__name__: function for function in (
     dynamics, torch, recall, model, step, encode, decode, growth, quality, survival, capacity, times, memory,
-    frames)}
-SLOW = ("growth", "quality", "times", "memory", "frames")  # only when named: many minutes, or for one question
+    frames, store)}
+SLOW = ("growth", "quality", "times", "memory", "frames", "store")  # only when named: many minutes, or for one question
 
 
 def _number(kind, low, name):
@@ -59,7 +60,7 @@ def build_parser():
                                 _number(float, 1e-9, "a number"))
     parser.add_argument("sections", nargs="*", help=f"of {', '.join(SECTIONS)}; default all but {', '.join(SLOW)}")
     parser.add_argument("--output_dir", default="figures", help="folder for the figures")
-    parser.add_argument("--seed", type=natural, default=0, help="survival, quality: seed")
+    parser.add_argument("--seed", type=natural, default=0, help="survival, quality, store: seed")
     group = parser.add_argument_group("model and peers: step, encode, decode, growth, quality")
     group.add_argument("--competitors", nargs="+", choices=NAMES, default=["ours", "cells", "t5"], metavar="NAME",
                        help=f"of {', '.join(NAMES)} (wheeler/measure/peers.py); default ours cells t5")
@@ -90,13 +91,15 @@ def build_parser():
     group.add_argument("--measure", action=argparse.BooleanOptionalAction, default=True,
                        help="times: measure this CPU too (minutes)")
     group.add_argument("--batch_sizes", type=count, nargs="+", default=[8, 32], help="memory, frames: texts a batch")
-    group.add_argument("--checkpoint", default="checkpoints/best.pt", help="frames: model, default the one in the box")
+    group.add_argument("--checkpoint", default="checkpoints/best.pt",
+                       help="frames, store: model, default the one in the box")
     group.add_argument("--grid_sizes", type=count, nargs="+", default=[32, 64], help="memory: sides of the grid, cells")
     group = parser.add_argument_group("dynamics, recall, structure")
     group.add_argument("--frames", type=count, default=64, help="dynamics: frames in the batch")
     group.add_argument("--million", action="store_true", help="recall: measure 1,000,000 memories too")
     group.add_argument("--int8", action="store_true", help="recall: also int8 at 1,000,000 (4 GB)")
-    group.add_argument("--dir", help="recall: where to put the temporary store (default: the system's)")
+    group.add_argument("--dir", help="recall, store: where to put the temporary store (default: the system's)")
+    group.add_argument("--memories", type=count, default=10_000, help="store: memories")
     group.add_argument("--patterns", type=count, default=20, help="survival: patterns of each kind")
     group.add_argument("--widest", type=_number(int, 4, "a whole number"), default=10, help="capacity: widest ring")
     return parser
@@ -130,7 +133,7 @@ def main(argv=None):
             code = 130
             break
         except (ValueError, OSError, MemoryError) as error:  # others are bugs and keep their traceback
-            say(f"bench.py: {name}: {error}")
+            say(f"bench.py: {name}: {complaint(error)}")
             code = 2
     if results:  # also when one failed: of those that were finished
         print(json.dumps({"machine": machine(), **results}, default=float))

@@ -8,11 +8,14 @@
     text      texts read back from grid and frame, by length, with controls
     lengths   how much text the attractor of a noisy frame carries
     disturb   noise, erasures, sign flips on frame and grid
+    fidelity  noise on frames, collapsed under rule v0.3, beside hash frames
     ticks     frames against ticks of the dynamics
     picture   three texts, collapsed
     space     which cells of the grid carry which words
     geometry  interpolation and arithmetic in the grid
     meaning   what frames know of what a text is about: recall, bits, gists, interpolation, erasures
+    pictures  frames sent as pictures in 40 ways, found and read
+    films     texts of any length and kind as films of frames
 
 Paths: "grid" reads the text from the grid, free-running, "frame" from the frame alone, which `encode_frame` writes.
 Texts: "validation" are unseen texts of the data set, "beginnings" the same cut to 8, 16, ... tokens, "random" are words
@@ -32,9 +35,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from wheeler.cli import open_console
+from wheeler.cli import Parser, complaint, open_console
 from wheeler.figures import new_figure, remove_figure, save_figure, unwritten
-from wheeler.measure.meaning import meaning
+from wheeler.measure.films import films
+from wheeler.measure.meaning import PARTS, meaning
 from wheeler.measure.metrics import (
     LENGTHS,
     Subject,
@@ -50,8 +54,9 @@ from wheeler.measure.metrics import (
     probe_texts,
     reconstruct_frames,
 )
+from wheeler.measure.pictures import pictures
 from wheeler.measure.probes import geometry, space
-from wheeler.measure.survive import disturb, lengths, picture, ticks
+from wheeler.measure.survive import disturb, fidelity, lengths, picture, ticks
 from wheeler.memory.bits import distances, pack
 from wheeler.model.tokenizer import round_trip
 from wheeler.training.data import ROUND_TRIP_TEXTS, TokenDataset, add_data_flags
@@ -157,7 +162,7 @@ def text(subject: Subject, texts: Sequence[str] = TEXTS, paths: Sequence[str] | 
                 predictions, fits = reconstruct_frames(subject.code, references, batch_size)
                 row = measure(references, predictions, tokenizer, bits) | {"fits": sum(fits) / len(fits)}
             else:
-                predictions = reconstruct(subject.model, data, indices, path, batch_size, progress=True)[1]
+                predictions = reconstruct(subject.model, data, indices, path, batch_size, bar=True)[1]
                 row = measure(references, predictions, tokenizer, bits)
                 row |= teacher_forced(subject.model, data, indices, path, batch_size)
             if kind == "beginnings":                                          # the same stories at every length
@@ -247,7 +252,9 @@ def read_result(path: str) -> dict:
         result = json.loads(Path(path).read_text(encoding="utf-8-sig").strip().splitlines()[-1])
         if not {"identity", "options", "results"} <= result.keys():
             raise ValueError
-    except (ValueError, IndexError, AttributeError):
+    except OSError as error:
+        raise ValueError(f"--compare {path}: it cannot be read ({error.strerror})") from None
+    except (ValueError, IndexError, AttributeError, RecursionError):
         raise ValueError(f"--compare {path}: its last line is not a result of evaluate.py") from None
     return result
 
@@ -292,14 +299,13 @@ def compare(paths: Sequence[str]) -> dict:
 
 # ---- the command ----------------------------------------------------------------------------------------------------
 
-SECTIONS = {"text": text, "lengths": lengths, "disturb": disturb, "ticks": ticks, "picture": picture, "space": space,
-            "geometry": geometry, "meaning": meaning}
+SECTIONS = {"text": text, "lengths": lengths, "disturb": disturb, "fidelity": fidelity, "ticks": ticks,
+            "picture": picture, "space": space, "geometry": geometry, "meaning": meaning, "pictures": pictures,
+            "films": films}
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="evaluate.py", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.error = lambda message: parser.exit(2, f"evaluate.py: {message}\n")                 # one line, no usage
+    parser = Parser(prog="evaluate.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"{', '.join(SECTIONS)}, all; default: text")
     add_data_flags(parser, training=False)
     parser.add_argument("--checkpoint", default="checkpoints/best.pt", help="file that train.py wrote, or folder")
@@ -316,25 +322,26 @@ def build_parser() -> argparse.ArgumentParser:
     option("paths", "what the text is read from (text); default: both", nargs="+", choices=(*PATHS, "frame"))
     option("lookup_samples", "training texts whose frames are looked up (text)", type=int)
     option("lengths", "tokens (lengths)", type=int, nargs="+")
-    option("length", "tokens (disturb, ticks, picture, space, geometry)", type=int)
+    option("length", "tokens (disturb, fidelity, ticks, picture, space, geometry)", type=int)
     option("grid_samples", "of the texts, those whose grids are read too (disturb)", type=int)
     option("square", "side of the square that is hidden, cells (space)", type=int)
     option("memories", "how many memories a cue is sought in (meaning)", type=int, nargs="+")
     option("retellings", "JSON lines with line, from 0, of an unseen text and its retelling (meaning)", metavar="FILE")
     option("sentences", "of each text only its first ones (meaning); default: all of it", type=int)
-    option("parts", "parts of a section (meaning); default: all", nargs="+", metavar="PART")
+    option("characters", "of a text that is no story, at most (films)", type=int)
+    option("parts", "parts of a section (meaning); default: all", nargs="+", choices=PARTS)
     return parser
 
 
 OPTIONS = ("num_samples", "texts", "paths", "lookup_samples", "lengths", "length", "grid_samples", "square",
-           "memories", "retellings", "sentences", "parts")
+           "memories", "retellings", "sentences", "characters", "parts")
 
 
 def check_flags(args: argparse.Namespace, functions: dict) -> None:
     """ValueError that names the flag, its value and its limit."""
     for name, low in (("num_samples", 1), ("lookup_samples", 1), ("grid_samples", 0), ("batch_size", 1),
                       ("seed", 0), ("square", 1), ("length", 2),
-                      ("sentences", 1)):
+                      ("sentences", 1), ("characters", 100)):
         value = getattr(args, name)
         if value is not None and value < low and (name, value) != ("num_samples", -1):
             raise ValueError(f"--{name} {value} must be at least {low}{', or -1' * (name == 'num_samples')}")
@@ -342,6 +349,8 @@ def check_flags(args: argparse.Namespace, functions: dict) -> None:
         for value in values or ():
             if value < low:
                 raise ValueError(f"--{name} {value} must be at least {low}")
+    if args.retellings and not Path(args.retellings).is_file():
+        raise ValueError(f"--retellings {args.retellings}: no such file")
     for name in OPTIONS:
         if getattr(args, name) is not None and not any(name in inspect.signature(f).parameters
                                                        for f in functions.values()):
@@ -390,7 +399,7 @@ def main(argv: list[str] | None = None) -> int:
             try:
                 results[name] = function(subject, **given)
             except (ValueError, OSError) as error:                            # the other sections are worth having
-                print(f"evaluate.py: {name}: {error}", file=sys.stderr)
+                print(f"evaluate.py: {name}: {complaint(error)}", file=sys.stderr)
                 code = 2
                 continue
             options |= {f"{name}.{key}": value.default for key, value in known.items() if key != "subject"}
@@ -400,7 +409,7 @@ def main(argv: list[str] | None = None) -> int:
         print("evaluate.py: stopped", file=sys.stderr)
         code = 130
     except (ValueError, OSError) as error:                                    # others are bugs and keep their traceback
-        print(f"evaluate.py: {error}", file=sys.stderr)
+        print(f"evaluate.py: {complaint(error)}", file=sys.stderr)
         return 2
     if results:                                                               # also when stopped: of what was finished
         print(json.dumps({"identity": identity, "seed": args.seed, "overlap": found, "options": options,

@@ -34,7 +34,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin, load_torch_model, snapshot_download
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from wheeler.model.checkpoint import (
@@ -46,11 +45,12 @@ from wheeler.model.checkpoint import (
     plain_contents,
     read_checkpoint,
     save_weights,
+    stored_shapes,
 )
 from wheeler.model.config import WheelerConfig
 from wheeler.model.decoding import choose_token, retell, text_bits
 from wheeler.model.halves import Decoder, Encoder, Patches
-from wheeler.model.inputs import check_ids, check_latent, padded, text_ids
+from wheeler.model.inputs import check_frames, check_ids, check_latent, padded, text_ids
 from wheeler.model.meaning import Meaning
 from wheeler.model.parallel import OpenRows, decode_at_once, decode_loop
 from wheeler.model.start import NoDraws, in_float32, init_weights
@@ -181,9 +181,9 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
     def device(self) -> torch.device:
         return self.encoder.embedding.weight.device
 
-    def _tokenize(self, texts: str | list[str], strict: bool = False) -> tuple[Tensor, Tensor]:
-        """Texts -> input_ids (B, T) and mask (B, T) on the model's device; see `text_ids`."""
-        return padded(text_ids(texts, self.tokenizer, self.config, strict), self.config.pad_token_id, self.device)
+    def _tokenize(self, texts: str | list[str], *more) -> tuple[Tensor, Tensor]:
+        """Texts -> input_ids (B, T) and mask (B, T) on the model's device. more: of `text_ids`."""
+        return padded(text_ids(texts, self.tokenizer, self.config, *more), self.config.pad_token_id, self.device)
 
     @torch.no_grad()
     def encode(self, text: str | list[str] | Tensor, attention_mask: Tensor | None = None) -> Tensor:
@@ -262,7 +262,7 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
             left = decode_at_once(self, left, tokens, end)
         choose = partial(choose_token, temperature=temperature, top_k=top_k, top_p=top_p, generator=generator)
         decode_loop(self, left, tokens, end, choose, use_cache)
-        # The first end token counts; what a finished row was filled with after it does not.
+        # What a finished row was filled with after its end token does not count.
         ids = [row[: row.index(end)] if end in row else row for row in tokens[:, 1:].tolist()]
         if return_ids:
             return ids
@@ -271,16 +271,18 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
 
     # ---- text that survives the dynamics ----
 
-    def encode_frame(self, text: str | list[str], redundant: bool = False, strict: bool = False) -> Tensor:
+    def encode_frame(self, text: str | list[str], redundant: bool | str = False, strict: bool = False) -> Tensor:
         """Text or list of texts -> frames (B, H, W) float32 of -1 and +1, on the CPU: fixed points of the Wheeler
         dynamics that come back whole from any disturbance that keeps the signs (see wheeler/frame/code.py). A frame
         shows the text's meaning, as much as fits, and its words. Texts that are near have near frames.
 
-        redundant: a code that also withstands flipped signs and erased areas; it holds about a third, and hardly any
-        meaning. A text whose words do not fit gets a frame of its meaning alone, with a UserWarning that says how many
-        bits it costs and how many there are; strict: ValueError instead. Another names what the tokenizer loses of it.
+        redundant: "flips" (or True), a code that withstands flipped signs and erased areas but holds about a third, or
+        "erasures", one for larger areas; hardly any meaning. A text whose words do not fit gets a frame of its meaning
+        alone, with a UserWarning that says how many bits it costs; strict: ValueError instead.
         """
-        ids, mask = self._tokenize(text, strict)
+        from wheeler.frame.film import frames_needed
+
+        ids, mask = self._tokenize(text, strict, partial(frames_needed, self.frame_code()))
         rows = [row[keep].tolist() for row, keep in zip(ids, mask, strict=True)]
         return self._write_frames(rows, redundant, strict)
 
@@ -295,12 +297,11 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
             self._code = now, FrameCode(self)
         return self._code[1]
 
-    def _write_frames(self, rows: list[list[int]], redundant: bool = False, strict: bool = False) -> Tensor:
+    def _write_frames(self, rows: list[list[int]], redundant: bool | str = False, strict: bool = False) -> Tensor:
         """Token ids, each text closed by the end token -> frames (B, H, W)."""
         from wheeler.frame.code import cost_of, frame_bits  # numba takes long, and `import models` need not
 
         code = self.frame_code()
-        # The writer decides how many rows of tiles are words; here is only said what did not fit.
         written = code.write(rows, redundant)
         for i, one in enumerate(written):
             if not one.fits:
@@ -310,48 +311,59 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
                            f"{code.width} holds about {frame_bits(code.height, code.width, redundant=redundant):.0f}")
                 if strict:
                     raise ValueError(message)
-                warnings.warn(f"{message}: the frame holds its gist, not its words", stacklevel=3)
+                warnings.warn(f"{message}: the frame holds its gist, not its words; encode_frames writes it into "
+                              "several", stacklevel=3)
         return torch.from_numpy(np.stack([one.frame for one in written]))
 
     def read_frame(self, frames: Tensor) -> "list[Reading]":
         """Frames (B, H, W) or (H, W) -> a list of readings, each with `text`, `exact` (True only where the checksum
-        agrees: then all tokens are those that were written; else the text is a gist), `meaning_tiles`, `bits` of the
-        words and `foreign` (other weights wrote the frame; nothing can be read). Only signs are read, 0 is unknown.
+        agrees: then all tokens are those that were written), `kind` ("words", "gist", "nothing" where neither words nor
+        meaning can be read, "foreign" where other weights wrote the frame), `meaning_tiles`, and `bits` of the words.
+        Only signs are read, 0 is unknown.
 
         Raises ValueError for frames of another size, with NaN, or of a single sign.
         """
-        # The reader runs on the CPU, in whole numbers: two machines agree on them (wheeler/frame/integer_decoder.py).
-        frames = torch.as_tensor(frames).detach().cpu()
-        frames = (frames[None] if frames.dim() == 2 else frames).float()
+        # The reader runs on the CPU, in whole numbers: two machines agree on them.
         code = self.frame_code()
-        if frames.dim() == 3 and frames.shape[1:] == (code.height, code.width):
-            # A blank picture would be read as a gist of nothing; it is a mistake, so it is said.
-            for i, frame in enumerate(frames):
-                if torch.isfinite(frame).all() and (frame.sign() == frame.flatten()[0].sign()).all():
-                    raise ValueError(f"frame {i} says nothing: all its cells have one sign")
-        return code.read(frames.numpy())
+        return code.read(check_frames(frames, code.height, code.width).numpy())
 
     def decode_frame(self, frame: Tensor) -> str | list[str]:
         """Frames (B, H, W) or (H, W) of `encode_frame` -> text, a str for one frame. Where the words are damaged or
-        were not in it, the gist, with a UserWarning. ValueError for a frame of other weights, and as `read_frame`."""
+        were not in it, the gist, and where nothing can be read "", with a UserWarning. ValueError for a frame of other
+        weights, and as `read_frame`."""
         if self.tokenizer is None:
             raise ValueError("this model has no tokenizer: use read_frame for token ids")
         texts = [reading.text for reading in self._readings(frame)]
         return texts[0] if len(texts) == 1 else texts
 
+    def encode_frames(self, text: str) -> Tensor:
+        """A text of any length -> frames (F, H, W) float32, see wheeler/frame/film.py: one as of `encode_frame` if its
+        words fit into it, else pieces in order, each with its own meaning and its place. ValueError for bad texts."""
+        from wheeler.frame.film import write_film
+
+        return torch.from_numpy(np.stack([one.frame for one in write_film(self.frame_code(), text)]))
+
+    def decode_frames(self, frames: Tensor) -> str | list[str]:
+        """Frames (F, H, W) of `encode_frames`, in any order, of several texts, or twice -> text, a list if of several.
+        A mark stands where a frame is missing or damaged; a UserWarning says which. ValueError as `decode_frame`."""
+        from wheeler.frame.film import told_films
+
+        return told_films(self.frame_code(), torch.as_tensor(frames).detach().cpu().numpy())
+
     def _readings(self, frame: Tensor) -> "list[Reading]":
-        """`read_frame`; warns of gists, ValueError where other weights wrote a frame."""
+        """`read_frame`; warns of all but words, ValueError where other weights wrote a frame."""
         readings = self.read_frame(frame)
+        of = lambda kind: ", ".join(str(i) for i, reading in enumerate(readings) if reading.kind == kind)
         # Other weights give other probabilities: the bits would be read as another text, so nothing is read at all.
-        foreign = [str(i) for i, reading in enumerate(readings) if reading.foreign]
-        if foreign:
-            raise ValueError(f"frame {', '.join(foreign)}: its header names other weights than these; only the model "
-                             "that wrote a frame can read it")
-        # Only the checksum makes a reading exact. Whoever gets a gist is told so, never left to guess.
-        gists = [str(i) for i, reading in enumerate(readings) if not reading.exact]
-        if gists:
-            warnings.warn(f"frame {', '.join(gists)}: no words to be trusted (damaged, or too many for the frame): the "
-                          "text is a gist", stacklevel=3)
+        if of("foreign"):
+            raise ValueError(f"frame {of('foreign')}: its header names other weights than these; only the model that "
+                             "wrote a frame can read it")
+        if of("gist"):
+            warnings.warn(f"frame {of('gist')}: no words to be trusted (damaged, or too many for the frame): the text "
+                          "is a gist", stacklevel=3)
+        if of("nothing"):
+            warnings.warn(f"frame {of('nothing')}: nothing can be read, neither words nor meaning: no frame of this "
+                          'model, or too damaged; its text is ""', stacklevel=3)
         return readings
 
     @torch.no_grad()
@@ -359,7 +371,6 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
         """What the language model, with nothing else to go by, charges for each text, in bits, end token included."""
         ids, mask = self._tokenize(texts)
         out = []
-        # In parts: the logits of all texts at once would be V floats a token, 8 MB a story.
         for start in range(0, len(ids), 16):
             part, keep = ids[start : start + 16], mask[start : start + 16]
             out += text_bits(self.told(part, keep, None, None), part, keep).tolist()
@@ -373,7 +384,6 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
             raise ValueError(f"steps = {steps} must be at least 2")
         ids, mask = self._tokenize([a, b])
         first, last = self.meanings(ids, mask)
-        # The meanings are mixed, not the tiles: half of a tile is no tile, half of two meanings is a meaning.
         shares = torch.linspace(0, 1, steps, device=first.device, dtype=first.dtype)[1:-1, None]
         middle = self.retell_meanings(torch.lerp(first, last, shares)) if steps > 2 else []
         return [a, *(self.tokenizer.decode(row, skip_special_tokens=True) for row in middle), b]
@@ -381,22 +391,21 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
     def retell_meanings(self, meanings: Tensor) -> list[list[int]]:
         """Meanings (B, Dm) of any length -> `retell` of the tiles that a frame without words shows."""
         count, meaning = self.config.meaning_tiles, self.meaning
-        # Through tiles and not straight from the meaning: an interpolation shows what a frame could tell.
         codes = meaning.codes()[meaning.choose(meanings, count)]
         tiles = torch.full((len(meanings),), count, dtype=torch.float32, device=meanings.device)
         return retell(self, meaning.estimate(codes, tiles), tiles)
 
-    def survive(self, text: str, ticks: int | None = None, noise: float = 0.5, seed: int = 0, redundant: bool = False):
+    def survive(self, text: str, ticks: int | None = None, noise: float = 0.5, seed: int = 0, redundant=False):
         """Write a text into a frame, disturb it, let the dynamics run, read it: returns (text read back, Trajectory).
 
         noise: amplitude of uniform noise added to every cell, then clipped to [-1, 1]; below 1 it keeps the signs.
-        ticks: how long the automaton runs; None: to its attractor.
+        ticks: how long the automaton runs, at least 1; None: to its attractor. ValueError for a noise that is negative
+        or no finite number, for ticks below 1, and where `text` is no str.
         """
         from wheeler_cpu import WheelerMemoryCPU, add_noise  # numba takes a second, which `import models` need not cost
 
-        if noise < 0 or (ticks is not None and ticks < 1):
-            raise ValueError(f"noise = {noise} must not be negative, ticks = {ticks} must be at least 1 or None")
-        # The noise has a generator of its own, so that looking at a text does not change what is drawn next.
+        if not isinstance(text, str):
+            raise ValueError(f"text is {type(text).__name__}; it must be one str")
         frame = self.encode_frame(text, redundant)[0]
         disturbed = add_noise(frame.numpy(), noise, np.random.default_rng(seed))
         dynamics = WheelerMemoryCPU(frame.shape[1], frame.shape[0])
@@ -414,7 +423,7 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
     def from_checkpoint(cls, checkpoint: dict, name: str = "checkpoint") -> "WheelerTextAutoencoder":
         """The model of a dict as `to_checkpoint` writes it, in eval mode, or ValueError that says what is wrong."""
         stored, weights, tokenizer = plain_contents(checkpoint, name)
-        # An entry that this version does not know may change what the model computes: better refused than ignored.
+        # An entry that this version does not know may change what the model computes.
         unknown = stored.keys() - {field.name for field in fields(WheelerConfig)}
         if unknown:
             raise ValueError(f"{name} has unknown config entries: {', '.join(sorted(map(str, unknown)))}")
@@ -422,7 +431,6 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
             config = WheelerConfig(**stored)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
-        # Sizes first: a damaged or hostile config must not allocate memory before it is found out.
         check_sizes(config, {key: tuple(weight.shape) for key, weight in weights.items()}, name)
         model = cls(config, None if tokenizer is None else tokenizer_from_dict(tokenizer), start=False)
         try:
@@ -457,14 +465,13 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
     def fingerprint(self) -> str:
         """16 hex digits that name the weights. What `encode_frame` writes can only be read with the same ones."""
         digest = hashlib.sha256()
-        # In float32 and little endian: the same weights have one name on every machine, in every storage format.
         for name, weight in sorted(self.state_dict().items()):
             digest.update(name.encode())
             digest.update(weight.detach().float().cpu().contiguous().numpy().astype("<f4", copy=False))
         return digest.hexdigest()[:16]
 
     def _save_pretrained(self, save_directory) -> None:
-        # safetensors and not pickle: a file from a stranger cannot run code when it is loaded.
+        # safetensors and not pickle, which can run code when it is loaded.
         save_weights(self.state_dict(), Path(save_directory), SHARD_SIZE)
         if self.tokenizer is not None:
             self.tokenizer.save_pretrained(save_directory)
@@ -478,13 +485,7 @@ class WheelerTextAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="whee
             local_files_only=local_files_only, allow_patterns=["*.safetensors", "*.json"]))
         if not isinstance(model_kwargs.get("config"), WheelerConfig):
             raise ValueError(f"{model_id} has no config.json of a Wheeler model")
-        shapes = {}
-        for weights in sorted(folder.glob("*.safetensors")):
-            try:
-                with safe_open(weights, "pt") as file:
-                    shapes |= {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}
-            except SafetensorError as error:
-                raise ValueError(f"{weights} is not a readable safetensors file: {error}") from None
+        shapes = stored_shapes(folder)
         if any(key.startswith("frame.") for key in shapes):                   # the hub's mixin drops unknown entries
             raise OldFormat(model_id, 1)
         index = folder / "model.safetensors.index.json"                       # which knows of shards that are lost

@@ -6,15 +6,20 @@
     python sample.py "The cat sat on the mat." --subtract "The cat" --add "The dog"
     python sample.py --interpolate "The cat sat on the mat." "The dog ran to the park."
     python sample.py --file stories.txt --json                          # many texts, one JSON object a line
+    python sample.py book.txt                           # a text of any length as a film: samples/book-film.png, sheets
     echo "The cat sat on the mat." | python sample.py -
 
 "grid" is read from the (H, W, D) grid, "frame" from the frame of `encode_frame`, "attractor" from what noise and the
 dynamics made of that. Each is "exact", the very characters that went in (and a frame's checksum agrees), or "DIFFERS",
 also where the text was cut or the tokenizer does not give it back, or a "gist": what the meaning tiles tell where the
 words did not fit or were lost. Pictures of text N: N.png shows the frame, the same with noise, and collapsed;
-N-frame.png is the frame, a pixel a cell. Pictures of an earlier run go. `--from` reads a frame back, also saved as
-grey, RGB or JPEG (quality 40 and more), or enlarged by a whole factor; "exact" then means its checksum, of the tokens.
+N-frame.png is the frame with marks at its corners. Pictures of an earlier run go. `--from` reads a frame back, also as
+JPEG or WebP, from a screenshot, grey, resized, turned or mirrored; "exact" then means its checksum, of the tokens.
 Files and standard input hold texts separated by blank lines; .jsonl files an object a line with a field "text".
+
+The name of a file in place of a text makes a film of all that is in it: an animated PNG of as many frames as it takes,
+and contact sheets. `--from` puts the frames of films together again, from animations, sheets and single pictures, in
+any order; a gap is marked.
 
 Exits with 1 where a picture gives no more than a gist, with 2 where the input is bad or pictures cannot be written.
 """
@@ -25,9 +30,9 @@ import math
 import os
 import re
 import sys
+import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,17 +40,19 @@ import torch
 from PIL import Image, PngImagePlugin
 
 from models import WheelerTextAutoencoder
-from wheeler.cli import Parser, json_line, open_console, plain
-from wheeler.dynamics.tiles import fence_line
+from wheeler.cli import Parser, complaint, json_line, open_console, plain
 from wheeler.frame.code import FrameCode, cost_of, frame_bits
+from wheeler.frame.contents import Reading
+from wheeler.frame.film import films_of, read_film, write_film
+from wheeler.frame.pictures import one_frame_in, opened, picture_of, read_found, several_frames_in, sheets_of
+from wheeler.frame.redundant import KINDS
 from wheeler.model.checkpoint import find_checkpoint
 from wheeler.model.inputs import encode_text, padded
-from wheeler.model.tokenizer import altered, example, first_line
+from wheeler.model.tokenizer import altered, example
 from wheeler.training.texts import read_local, split_texts
 from wheeler_cpu import WheelerMemoryCPU, add_noise, frame_image
 
-INPUT_BYTES, PICTURE_FACTOR = 1 << 24, 32                                     # largest text file; pixels a cell
-BATCH = 16                                                                    # texts at once
+INPUT_BYTES, BATCH = 1 << 24, 16                                              # largest text file; texts at once
 
 
 # ---- texts ----------------------------------------------------------------------------------------------------------
@@ -53,7 +60,7 @@ BATCH = 16                                                                    # 
 
 @torch.no_grad()
 def reconstruct(model: WheelerTextAutoencoder, code: FrameCode | None, texts: list[str], noise: float = 0.5,
-                ticks: int | None = None, redundant: bool = False, seed: int = 0, first: int = 0) -> list[dict]:
+                ticks: int | None = None, redundant: bool | str = False, seed: int = 0, first: int = 0) -> list[dict]:
     """What comes back of each text: a dict with the entries that `--json` prints, and "frames", a list of frames (H, W)
     in [-1, 1]: as written, with noise, collapsed. "exact": from frame and attractor came the characters that went in,
     and their checksums agree. "bits": cost of the words; "frame_bits": what a frame holds. code: None where the model's
@@ -79,7 +86,7 @@ def reconstruct(model: WheelerTextAutoencoder, code: FrameCode | None, texts: li
     for i, (result, one, after) in enumerate(zip(results, written, run, strict=True)):
         for name, reading in (("frame", read[i]), ("attractor", read[len(frames) + i])):
             result |= {name: reading.text or "", f"{name}_exact": reading.exact and reading.text == result["text"],
-                       f"{name}_gist": not reading.exact and bool(reading.text)}
+                       f"{name}_gist": reading.kind == "gist"}
         cost = one.cost if one.fits else cost_of(code.charges([rows[i]], [one.tiles[:0]])[0])
         result |= {"exact": result["frame_exact"] and result["attractor_exact"], "fits": one.fits,
                    "bits": round(cost, 1), "frame_bits": round(holds, 1), "meaning_tiles": len(one.tiles),
@@ -110,8 +117,8 @@ class Pictures:
     def __init__(self, folder: str):
         self.folder, self.problem = Path(folder) if folder else None, ""
 
-    def save(self, image: Image.Image, name: str, note: str) -> list[str]:
-        """Write a picture; its path, in an empty list where there is none."""
+    def save(self, image: Image.Image, name: str, note: str, more: Sequence[Image.Image] = ()) -> list[str]:
+        """Write a picture, an animation if there are more; its path, in an empty list where there is none."""
         if self.folder is None or self.problem:
             return []
         info = PngImagePlugin.PngInfo()
@@ -119,7 +126,8 @@ class Pictures:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             (self.folder / name).unlink(missing_ok=True)                      # Pillow removes half a file if it is new
-            image.save(self.folder / name, pnginfo=info)
+            animated = {"save_all": True, "append_images": more, "duration": 500, "loop": 0} if more else {}
+            image.save(self.folder / name, pnginfo=info, **animated)
         except OSError as error:
             self.problem = f"--output_dir {self.folder}: {name} cannot be written ({error.strerror or error})"
             return []
@@ -137,15 +145,6 @@ class Pictures:
                             f"({error.strerror or error})")
 
 
-@contextmanager
-def opened(path: str | Path):
-    """A picture, without what Pillow warns of where it is damaged: the error says enough."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with Image.open(path) as image:
-            yield image
-
-
 def note_in(path: str | Path) -> str:
     """What `Pictures.save` noted in a picture: at a frame the fingerprint of its weights; "" if nothing."""
     try:
@@ -160,72 +159,95 @@ def side_by_side(frames: list[np.ndarray], scale: int = 4) -> Image.Image:
     return frame_image(np.concatenate([part for frame in frames for part in (frame, gap)][:-1], axis=1), scale)
 
 
-def read_picture(path: str, side: int) -> tuple[np.ndarray, str]:
-    """The frame (side, side) float32 in [-1, 1] that a picture shows, and the fingerprint that `write_picture` noted in
-    it ("" where that was lost). Colours of `frame_image` or greys; enlarged by a whole factor up to 32."""
+def readings_of(code: FrameCode, path: str) -> list[Reading]:
+    """What the frames in a picture say, one, or all of a sheet or an animation. ValueError where there is none, or one
+    of other weights."""
     if not os.path.isfile(path):
         raise ValueError(f"--from {path}: no such file")
-    pixels = None
+    weights, mine = note_in(path), code.weights_name
     try:
         with opened(path) as image:
-            width, height = image.size
-            if width == height and width % side == 0 and 1 <= width // side <= PICTURE_FACTOR:
-                if image.mode.startswith("I"):                                # 16 bits; convert would clip them
-                    image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-                pixels = np.asarray(image.convert("RGB"), dtype=np.float32)
-    except Exception as error:                                                # a damaged file: each format has its own
-        reason = "" if isinstance(error, Image.UnidentifiedImageError) else f" ({first_line(error, 100)})"
-        raise ValueError(f"--from {path}: not a picture that can be read{reason}") from None
-    if pixels is None:
-        raise ValueError(f"--from {path}: it has {width} x {height} pixels; a frame of this model has {side} x {side}, "
-                         f"or a whole multiple, up to {PICTURE_FACTOR} times as many")
-    factor, noted = len(pixels) // side, note_in(path)
-    cells = pixels.reshape(side, factor, side, factor, 3)
-    inner = slice(factor // 4, factor - factor // 4)                          # the edges of a cell may be blurred
-    cells = cells[:, inner, :, inner].mean((1, 3))                            # (side, side, 3)
-    grey = ((cells @ np.float32([0.299, 0.587, 0.114]) - 127.5) / 99).clip(-1, 1)      # of frames: 28 and 246
-    grey = np.where(np.abs(grey) < 0.01, 0, grey)                             # 127 and 128 are neither dark nor light
-    if np.ptp(cells, axis=2).mean() < 8:
-        return grey, noted
-    values = np.linspace(-1, 1, 255, dtype=np.float32)
-    colours = np.asarray(frame_image(values[None], scale=1).convert("RGB"), dtype=np.float32)[0]              # (255, 3)
-    distance = np.linalg.norm(cells.reshape(-1, 1, 3) - colours, axis=2)     # (cells, 255)
-    if distance.min(1).mean() > 30:                                           # JPEG spoils colours, less so brightness
-        if not has_fence(grey):
-            raise ValueError(f"--from {path}: its colours are not those of a frame (enlarge frames without smoothing)")
-        return grey, noted
-    return values[distance.argmin(1)].reshape(side, side), noted
-
-
-def has_fence(frame: np.ndarray) -> bool:
-    """Whether the first row and column are those of every frame; erased cells say nothing."""
-    edge = np.stack([frame[0], frame[:, 0]]) * np.where(fence_line(len(frame)), -1, 1)
-    known = edge[np.abs(edge) > 0.25]
-    return known.size > len(frame) // 2 and (known > 0).mean() > 0.8
-
-
-def text_of_picture(code: FrameCode, path: str) -> dict:
-    """What the frame in a picture says: {"file", "text", "exact", "gist", "meaning_tiles", "bits"}. exact: the checksum
-    agrees; else the text is a gist, or "" where not even that is left. ValueError where there is no frame in it, or one
-    of other weights."""
-    frame, weights = read_picture(path, code.height)
-    mine = code.weights_name
+            several = several_frames_in(image, code.height, code.width)
+            found = [[frame] for frame in several] or [
+                one_frame_in(image, code.height, code.width, trusted=bool(weights))]
+    except ValueError as error:
+        raise ValueError(f"--from {path}: {error}") from None
     if weights and weights != mine:
         raise ValueError(f"--from {path}: written with the weights {weights}, this checkpoint has {mine}; only the "
                          "weights that wrote a frame can read it (--checkpoint)")
-    nothing = f"--from {path}: there is no frame in it that this checkpoint can read"
-    if np.ptp(np.sign(frame)) == 0:
-        raise ValueError(nothing)
-    (reading,) = code.read(frame[None])
-    if reading.foreign:
+    readings = [reading for start in range(0, len(found), BATCH)
+                for reading in read_found(code, found[start : start + BATCH])]
+    if any(reading.foreign for reading in readings):
         raise ValueError(f"--from {path}: its header names other weights than this checkpoint has, {mine}; only the "
                          "weights that wrote a frame can read it (--checkpoint)")
-    # Where the checksum fails and there is no note, the fence shows that it is a frame at all.
-    if not (reading.exact or weights or has_fence(frame)):
-        raise ValueError(nothing)
-    return {"file": path, "text": reading.text or "", "exact": reading.exact,
-            "gist": not reading.exact and bool(reading.text), "meaning_tiles": round(reading.meaning_tiles, 1),
-            "bits": round(reading.bits, 1)}
+    return readings
+
+
+def read_pictures(code: FrameCode, paths: list[str]) -> Iterator[tuple[dict, str]]:
+    """What pictures say: (what `--json` prints, what is wrong, "" if nothing). Of a picture with one frame "file",
+    "text", "exact", "gist", "meaning_tiles" and "bits"; exact: the checksum agrees; else the text is a gist, or ""
+    where not even that is left. The frames of films, in whichever pictures, are put together: "text", "exact",
+    "frames", "missing", the first and last number of each gap."""
+    parts: list[Reading] = []
+    for path in paths:
+        readings = readings_of(code, path)
+        one = readings[0]
+        if len(readings) > 1 or one.exact and one.part:
+            parts += readings
+            continue
+        trouble = {"gist": "a gist, no more: its words are damaged, or did not fit",
+                   "nothing": "nothing can be read: neither words nor meaning are left"}.get(one.kind)
+        yield ({"file": path, "text": one.text or "", "exact": one.exact, "gist": one.kind == "gist", "meaning_tiles":
+                round(one.meaning_tiles, 1), "bits": round(one.bits, 1)}, f"{path}: {trouble}" if trouble else "")
+    films, lost = films_of(parts)
+    for k, film in enumerate(films):
+        trouble = [] if film.exact else [film.trouble]
+        trouble += [f"{lost} frames cannot be read"] if lost and k == 0 else []
+        yield ({"text": film.text, "exact": film.exact, "frames": film.count, "missing": film.missing},
+               "; ".join(trouble))
+    if parts and not films:
+        raise ValueError(f"--from: none of the {len(parts)} frames can be read")
+
+
+# ---- films ----------------------------------------------------------------------------------------------------------
+
+
+def text_in(path: str) -> str:
+    """A file as one text, every character as it is."""
+    if os.path.getsize(path) > INPUT_BYTES:
+        raise ValueError(f"{path}: larger than {INPUT_BYTES >> 20} MiB")
+    try:
+        text = Path(path).read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text ({error}); --from reads pictures") from None
+    if not text:
+        raise ValueError(f"{path} is empty")
+    return text
+
+
+def film(code: FrameCode, path: str, noise: float, seed: int, pictures: Pictures) -> dict:
+    """A file's text as a film, read back from its frames, from what noise and the dynamics leave of them, and from its
+    pictures: an animation and contact sheets. What `--json` prints."""
+    text, start = text_in(path), time.perf_counter()
+    frames = np.stack([one.frame for one in write_film(code, text)])
+    written = time.perf_counter()
+    noisy = np.stack([add_noise(frame, noise, np.random.default_rng([seed, i])) for i, frame in enumerate(frames)])
+    after = WheelerMemoryCPU(code.width, code.height).run_dynamics(noisy).final_frame
+    begun = time.perf_counter()
+    exact = [[one.text for one in read_film(code, seen)[0]] == [text] for seen in (frames, after)]
+    result = {"file": path, "characters": len(text), "frames": len(frames), "film_exact": exact[0],
+              "attractor_exact": exact[1], "seconds": round(written - start, 1),
+              "reading_seconds": round((time.perf_counter() - begun) / 2, 1)}
+    stem = Path(path).stem
+    pictures.remove(re.escape(stem) + r"-(film|sheet-\d+)\.png")
+    first, *more = map(picture_of, frames)
+    saved = pictures.save(first, f"{stem}-film.png", code.weights_name, more)
+    for k, sheet in enumerate(sheets_of(frames), 1):
+        saved += pictures.save(sheet, f"{stem}-sheet-{k}.png", code.weights_name)
+    back = [list(read_pictures(code, part)) for part in (saved[:1], saved[1:]) if part]
+    if back:
+        result["pictures_exact"] = all(len(rows) == 1 and rows[0][0]["text"] == text for rows in back)
+    return {**result, "pictures": saved}
 
 
 # ---- between texts ---------------------------------------------------------------------------------------------------
@@ -267,10 +289,10 @@ def gather(args: argparse.Namespace) -> list[str]:
                 texts += split_texts(raw.decode("utf-8-sig"))
             except UnicodeDecodeError as error:
                 raise ValueError(f"standard input is not UTF-8 text ({error})") from None
-        else:
+        elif not os.path.isfile(text):                                        # a file becomes a film
             texts.append(text)
-            if os.path.isfile(text[:4000]):
-                print(f"sample.py: {text} is taken as a text; --file and --from read files", file=sys.stderr)
+            if re.fullmatch(r"\S+\.(txt|md|jsonl|png)", text):
+                print(f"sample.py: {text}: no such file, so it is taken as a text", file=sys.stderr)
     for name in args.file:
         path = Path(name)
         if not path.is_file():
@@ -296,7 +318,9 @@ def report(result: dict, pictures: list[str]) -> Iterator[str]:
     for name in ("grid", "frame", "attractor"):
         if name in result:
             verdict = "exact" if result[f"{name}_exact"] else "gist" if result.get(f"{name}_gist") else "DIFFERS"
-            yield f"{name:<10} {verdict:<7} {indented(result[name])}".rstrip(" ")
+            blank = name != "grid" and result["text"] and not result[name]
+            yield (f"{name:<10} DIFFERS nothing can be read, neither words nor meaning" if blank else
+                   f"{name:<10} {verdict:<7} {indented(result[name])}".rstrip(" "))
     if "frame" not in result:
         yield "frame              none: the sides of this model's grid give no frame"
     elif not result["fits"]:
@@ -312,6 +336,19 @@ def report(result: dict, pictures: list[str]) -> Iterator[str]:
         yield f"           {' '.join(pictures)}"
 
 
+def report_film(result: dict) -> Iterator[str]:
+    """The lines that a person sees of one result of `film`."""
+    verdict = lambda name: "exact" if result[name] else "DIFFERS"
+    count = result["frames"]
+    yield f"text               {result['file']}, {result['characters']:,} characters"
+    yield (f"film       {verdict('film_exact'):<7} {count:,} frame{'s' * (count > 1)}, "
+           f"{result['characters'] / count:.0f} characters each, written in {result['seconds']} s")
+    yield f"attractor  {verdict('attractor_exact'):<7} read in {result['reading_seconds']} s"
+    if result["pictures"]:
+        shown = result["pictures"][:3] + ["..."] * (len(result["pictures"]) > 3)
+        yield f"pictures   {verdict('pictures_exact'):<7} {' '.join(shown)}"
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("texts", nargs="*", help="texts; - reads standard input")
@@ -323,7 +360,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--subtract", action="append", default=[], metavar="TEXT", help="grid to subtract")
     parser.add_argument("--noise", type=float, default=0.5, help="amplitude of uniform noise; below 1 it keeps signs")
     parser.add_argument("--ticks", type=int, default=None, help="ticks of the dynamics; default: to the attractor")
-    parser.add_argument("--redundant", action="store_true", help="frames that withstand flipped signs; they hold less")
+    for flag, kind, what in zip(("--redundant", "--erasures"), KINDS, ("flipped signs", "large erased areas")):
+        parser.add_argument(flag, dest="redundant", action="store_const", const=kind, default="",
+                            help=f"frames that withstand {what}; they hold less")
     parser.add_argument("--seed", type=int, default=0, help="seed of the noise")
     parser.add_argument("--max_texts", type=int, default=100, help="texts to take at most")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -342,7 +381,7 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (ValueError, OSError) as error:
-        print(f"sample.py: {' '.join(str(error).split())[:500]}", file=sys.stderr)
+        print(f"sample.py: {complaint(error)}", file=sys.stderr)
         return 2
 
 
@@ -359,11 +398,12 @@ def run(args: argparse.Namespace) -> int:
         value = getattr(args, name)
         if value is not None and not low <= value <= high:
             raise ValueError(f"--{name} {value} must be in {low} .. {high}")
-    texts = gather(args)
-    if modes[0] and not texts:
+    texts, files = gather(args), [text for text in args.texts if os.path.isfile(text)]
+    if modes[0] and not texts and not files:
         raise ValueError("there is no text in the input")
     if change and len(texts) != 1:
-        raise ValueError(f"--add and --subtract change the grid of one text, the input holds {len(texts)}")
+        raise ValueError(f"--add and --subtract change the grid of one text, the input holds {len(texts)}" +
+                         " and a file" * bool(files))
     model = WheelerTextAutoencoder.load_from_checkpoint(args.checkpoint)
     if model.tokenizer is None:
         raise ValueError(f"--checkpoint {args.checkpoint}: it has no tokenizer")
@@ -377,14 +417,12 @@ def run(args: argparse.Namespace) -> int:
         return pictures.save(side_by_side(frames), name, "several")
 
     if args.pictures:
-        code, lost = FrameCode(model), False
-        for path in args.pictures:
-            result = text_of_picture(code, path)
+        lost = False
+        for result, trouble in read_pictures(FrameCode(model), args.pictures):
             say(result if args.json else plain(result["text"]))
-            if not result["exact"]:
+            if trouble:
                 lost = True
-                what = "a gist, no more" if result["gist"] else "nothing can be read"
-                print(f"sample.py: {path}: {what}: its words are damaged, or did not fit", file=sys.stderr)
+                print(f"sample.py: {trouble}", file=sys.stderr)
         return int(lost)
     if args.interpolate:
         if not model.config.meaning_tiles:
@@ -410,11 +448,17 @@ def run(args: argparse.Namespace) -> int:
                 frames = result.pop("frames")
                 saved = picture(frames, f"{number}.png")
                 if saved:
-                    saved += pictures.save(frame_image(frames[0], scale=1), f"{number}-frame.png", code.weights_name)
+                    saved += pictures.save(picture_of(frames[0]), f"{number}-frame.png", code.weights_name)
                 if args.json:
                     say({"checkpoint": str(find_checkpoint(args.checkpoint)), **result, "pictures": saved})
                 else:
                     print("\n".join([*([""] if number > 1 else []), *report(result, saved)]), flush=True)
+        for path in files:
+            if code is None:
+                raise ValueError(f"{path}: the sides of this model's grid give no frame")
+            result = film(code, path, args.noise, args.seed, pictures)
+            say({"checkpoint": str(find_checkpoint(args.checkpoint)), **result} if args.json else
+                "\n".join(report_film(result)))
         saved = []
     if saved and not args.json:
         print(f"      {saved[0]}")

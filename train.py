@@ -30,7 +30,7 @@ import torch
 from tqdm import tqdm
 
 from models import WheelerTextAutoencoder
-from wheeler.cli import open_console
+from wheeler.cli import open_console, progress
 from wheeler.figures import unwritten
 from wheeler.training.cost import compiled_graphs, compiler_problem
 from wheeler.training.data import EpochBatches, prepare
@@ -86,8 +86,8 @@ def train(args: argparse.Namespace, checkpoint: dict | None, ranks: Ranks, lock:
     bar = None
     try:
         run.open_record(resumed=state is not None)
-        bar = tqdm(total=run.total_steps, initial=run.step, unit="step", dynamic_ncols=True,
-                   disable=None if ranks.main else True)
+        bar = progress(None, None, ranks.main, leave=True, total=run.total_steps, initial=run.step, unit="step",
+                       dynamic_ncols=True)
         with StopSignal(quiet=not ranks.main, echo=5 if ranks.count > 1 else 0) as stop:
             stopping = loop(run, token_loss, bar, stop, lock)
     finally:

@@ -54,7 +54,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wheeler.cli import Parser
+from wheeler.cli import Parser, complaint, load_array
 from wheeler.dynamics.kernels import TOLERANCE, VARIANTS, record, scratch
 from wheeler.dynamics.pictures import add_noise, frame_image
 from wheeler.dynamics.search import (
@@ -248,7 +248,7 @@ def main(argv=None):
         if args.frame is None:
             frames = np.random.default_rng(args.random).uniform(-1, 1, (64, 64)).astype(np.float32)
         else:
-            frames = np.load(args.frame, allow_pickle=False)
+            frames = load_array(args.frame)
         height, width = as_frames(frames)[0].shape[1:]
         dynamics = WheelerMemoryCPU(width, height, tie_break=args.tie_break, rule=args.rule,
                                     stability_threshold=args.stability_threshold)  # fmt: skip
@@ -263,7 +263,7 @@ def main(argv=None):
         if args.strip:
             trajectory.strip().save(args.strip)
     except (OSError, EOFError, ValueError) as error:
-        print(f"{Path(sys.argv[0]).name}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{Path(sys.argv[0]).name}: error: {complaint(error)}", file=sys.stderr)
         return 2
     return 0
 

@@ -25,21 +25,20 @@ manifest, then deletes old sign files, each step flushed to the disk: a crash at
 new one, and of two writers none loses what the other saved. wheeler/memory/saved.py has the format and its checks.
 """
 
-import hashlib
 import json
 import secrets
 import time
 from collections import namedtuple
-from pathlib import Path
 
 import numpy as np
 
+from wheeler.cli import brief
 from wheeler.memory import exchange
 from wheeler.memory.bits import correlation, distances, pack, unpack
-from wheeler.memory.disk import locked
-from wheeler.memory.nearness import nearness, tile_bits
-from wheeler.memory.saved import MANIFEST, Saved, differences, read_store, write_store
-from wheeler.memory.texts import are_texts, floor, frames_of_texts, tiles_of_frames
+from wheeler.memory.disk import folder_named, locked, written_to
+from wheeler.memory.nearness import nearness
+from wheeler.memory.saved import MANIFEST, Saved, differences, key_of, read_store, write_store
+from wheeler.memory.texts import Frames, are_texts, floor, frames_of_texts, tiles_of_frames
 from wheeler_cpu import WheelerMemoryCPU, as_frames
 
 # exact: the frame gives the text back character for character; False where it was written with other weights than the
@@ -67,7 +66,8 @@ class WheelerMemory:
         # tiles (of meaning), exact, weights
         self.entries = []
         self._row = {}  # key -> row
-        self._means = None  # mean of every pattern, float64 (n,); made when first needed after a change
+        # Of every pattern its mean, float64 (n,), and its meaning tiles, int64 (n,); made when needed after a change.
+        self._means = self._tiles = None
         self._signs = np.zeros((0, -(-width * height // 64)), np.uint64)  # grows by doubling
         self._since = {}  # sign file of a store loaded or saved -> {key changed since: its timestamp then, or None}
 
@@ -85,11 +85,11 @@ class WheelerMemory:
         """The sha256 of the text in hex, as in the public store."""
         if not isinstance(text, str):
             raise ValueError(f"text is {type(text).__name__}; it must be a string")
-        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+        return key_of(text)
 
     def _append(self, signs, entries):
         """Add rows; a text that is known replaces its memory."""
-        self._means = None
+        self._means = self._tiles = None
         room = len(self.entries) + len(entries)
         if room > len(self._signs) or not self._signs.flags.writeable:  # a mapped store is copied
             grown = np.zeros((max(room, 2 * len(self.entries)), self._signs.shape[1]), np.uint64)
@@ -108,7 +108,9 @@ class WheelerMemory:
 
     def remember(self, frame, text=None, metadata=None):
         """Settle frame (H, W) and keep it under text; returns the key. A known text is replaced. With a model a text
-        stands for its frame: remember("a story").
+        stands for its frame: remember("a story"). One longer than the model's max_seq_len is cut with a UserWarning: it
+        is kept under all of its characters, but its frame holds its beginning, so `Recall.exact` is False, and texts
+        with one beginning have one frame.
 
         A batch: frame (B, H, W) with a list of B texts, or a list of texts (and of B metadata, or None); returns the
         list of keys. metadata must go into JSON. ValueError for bad frames (see run_dynamics), texts that are not
@@ -122,14 +124,14 @@ class WheelerMemory:
         else:
             frames, batch = as_frames(frame, self.dynamics.height, self.dynamics.width)
             texts, metadata = (text, metadata or [None] * len(frames)) if batch else ([text], [metadata])
-            tiles, exact, weights = tiles_of_frames(self.model, frames), None, None
+            tiles, exact, weights = tiles_of_frames(self._code(), frames), None, None
         if isinstance(texts, str) or not len(frames) == len(texts) == len(metadata):
             raise ValueError(f"a batch of {len(frames)} frames needs a list of as many texts (and metadata)")
         keys = [self.key(t) for t in texts]
         try:
             json.dumps(metadata, allow_nan=False)  # now rather than at save
         except (TypeError, ValueError, RecursionError) as error:
-            raise ValueError(f"metadata {metadata!r:.80} does not go into JSON: {error}") from None
+            raise ValueError(f"metadata {brief(metadata)} does not go into JSON: {error}") from None
         trajectory = self.dynamics.run_dynamics(frames)
         signs = pack(trajectory.final_frame)
         now, negative = time.time(), np.bitwise_count(signs).sum(1)
@@ -147,15 +149,19 @@ class WheelerMemory:
         self._append(signs, entries)
         return keys if batch else keys[0]
 
+    def _code(self):
+        """The model's FrameCode, or None without a model. Each call looks at all weights, which takes milliseconds."""
+        return None if self.model is None else self.model.frame_code()
+
     def _frames(self, cue):
-        """Frames (B, H, W) of a cue, and whether the cue is a batch."""
+        """The Frames of a cue, of which those of given frames lack all but frames, and whether the cue is a batch."""
         if are_texts(cue):
-            return frames_of_texts(self.model, [cue] if isinstance(cue, str) else list(cue)).frames, not isinstance(
-                cue, str)
+            batch = not isinstance(cue, str)
+            return frames_of_texts(self.model, list(cue) if batch else [cue]), batch
         frames, batch = as_frames(cue, self.dynamics.height, self.dynamics.width)
         if not np.isfinite(frames).all():
             raise ValueError("the cue has NaN or infinite values")
-        return frames, batch
+        return Frames(frames, None, None, None), batch
 
     def similarities(self, cue, settle=True, by="frame"):
         """Pearson correlation of the attractor of a cue with every memory, float64 (n,), or (B, n) for a batch.
@@ -164,27 +170,34 @@ class WheelerMemory:
         "meaning", those of the meaning tiles that both have (-1 where there are none), which needs the model of both.
         settle=False takes the signs of the frame itself, for cues that are attractors already.
         """
+        found, batch, _ = self._compare(cue, settle, by)
+        return found if batch else found[0]
+
+    def _compare(self, cue, settle, by):
+        """Similarities (B, n), whether the cue is a batch, and the name of the model's weights, None without one."""
         if by not in MEASURES:
             raise ValueError(f"by is {by!r}; it must be one of {', '.join(MEASURES)}")
         if by == "meaning" and self.model is None:
             raise ValueError('by="meaning" needs a model: WheelerMemory(model=model)')
-        frames, batch = self._frames(cue)
-        tiles = tiles_of_frames(self.model, frames) if by == "meaning" else None               # of the cue as it came
+        (frames, tiles, _, weights), batch = self._frames(cue)
+        if weights is None and self.model is not None:
+            code = self._code()
+            weights, tiles = code.weights_name, tiles_of_frames(code, frames) if by == "meaning" else None
         if settle:
             frames = self.dynamics.run_dynamics(frames).final_frame
-        found = self._by_meaning(pack(frames), tiles) if by == "meaning" else self._by_frame(pack(frames))
-        return found if batch else found[0]
+        signs = pack(frames)
+        return self._by_meaning(signs, tiles) if by == "meaning" else self._by_frame(signs), batch, weights
 
     def _by_meaning(self, queries, of_queries):
         height, width = self.dynamics.height, self.dynamics.width
-        tiles = tile_bits(self._signs[: len(self)], height, width)
-        unknown = [row for row, entry in enumerate(self.entries) if "tiles" not in entry]      # kept without a model
-        if unknown:
-            for row, count in zip(unknown, tiles_of_frames(self.model, unpack(self._signs[unknown], height, width))):
+        unknown = [row for row, entry in enumerate(self.entries) if "tiles" not in entry] if self._tiles is None else []
+        if unknown:                                                                            # kept without a model
+            frames = unpack(self._signs[unknown], height, width)
+            for row, count in zip(unknown, tiles_of_frames(self._code(), frames)):
                 self.entries[row]["tiles"] = int(count)
-        of_tiles = np.array([entry["tiles"] for entry in self.entries], np.int64)
-        return np.array([nearness(cue, count, tiles, of_tiles) for cue, count in zip(
-            tile_bits(queries, height, width), of_queries)]).reshape(len(queries), len(self))
+        if self._tiles is None:
+            self._tiles = np.array([entry["tiles"] for entry in self.entries], np.int64)
+        return nearness(queries, of_queries, self._signs[: len(self)], self._tiles, height, width)
 
     def _by_frame(self, queries):
         distance = np.empty((len(queries), len(self)), np.int32)
@@ -208,16 +221,16 @@ class WheelerMemory:
         """
         if not isinstance(k, (int, np.integer)) or k < 1:
             raise ValueError(f"k is {k!r}; it must be an integer of at least 1")
-        similarity = self.similarities(cue, settle, by)
-        found, mine = [], None if self.model is None else self.model.frame_code().weights_name
+        similarity, batch, mine = self._compare(cue, settle, by)
+        found = []
         # A frame of other weights is a picture that this model cannot read.
         exact = lambda e: False if mine and e.get("weights", mine) != mine else e.get("exact")
-        for line in np.atleast_2d(similarity):
+        for line in similarity:
             least = floor(line, by)
             picked = [(self.entries[row], float(line[row])) for row in self._best(line, k)]
             found.append([Recall(e["text"], s, e["key"], e["state"], e["ticks"], e["metadata"], exact(e), s > least)
                           for e, s in picked])  # fmt: skip
-        return found if similarity.ndim == 2 else found[0]
+        return found if batch else found[0]
 
     def attractor(self, text):
         """The +-1 attractor (H, W) float32 kept under text; KeyError if there is none. Fixed under tie_break "max"."""
@@ -227,7 +240,7 @@ class WheelerMemory:
     def forget(self, text):
         """Drop the memory of text; KeyError if there is none."""
         if text not in self:
-            raise KeyError(f"no memory of {text!r:.80}")
+            raise KeyError(f"no memory of {brief(text)}")
         self._drop(self.key(text))
 
     def _drop(self, key):
@@ -235,7 +248,7 @@ class WheelerMemory:
         self._note(key)
         del self._row[key]
         entry = self.entries.pop()
-        self._means = None
+        self._means = self._tiles = None
         if row != last:  # the last row moves into the gap
             if not self._signs.flags.writeable:
                 self._signs = np.array(self._signs)
@@ -248,7 +261,7 @@ class WheelerMemory:
         Settled with tie_break "max", so that a +1 cell among +1 cells, which is flat once rounded to its sign, stays:
         with k=1 the result is the memory itself. Returns a Trajectory. ValueError if nothing correlates.
         """
-        frames, batch = self._frames(cue)
+        (frames, *_), batch = self._frames(cue)
         if batch:
             raise ValueError(f"reconstruct takes one frame (H, W) or one text; this is a batch of {len(frames)}")
         if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 0 <= alpha <= 1:
@@ -268,11 +281,11 @@ class WheelerMemory:
         What others saved there since this memory's last load or save of it comes in first: this memory then holds what
         the store holds. Texts of both sides stay, of a text that both remembered the newer one; what this memory forgot
         since then is gone, and so is what others forgot and this memory did not change. ValueError where the folder
-        holds a damaged store or one of another size or tie_break; TimeoutError where another process keeps it locked.
+        holds a damaged store or one of another size or tie_break; TimeoutError where another process keeps it locked;
+        OSError that names the folder where the disk refuses it.
         """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder):
+        folder = folder_named(folder)
+        with written_to(folder), locked(folder):
             past = []
             if (folder / MANIFEST).exists():
                 there = read_store(folder)

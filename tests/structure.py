@@ -3,7 +3,7 @@
     python tests/structure.py                                  # lines and the longest function of each file
     python tests/structure.py --draw docs/assets/imports.png   # the graph, as a picture
 
-Rules: a module has at most 500 lines, a function at most 100, train.py 330, README.md 200, the top level 23 entries.
+Rules: a module has at most 500 lines, a function at most 100, train.py 330, README.md 200, the top level 24 entries.
 Imports form no circle and only point down the layers below. None stands inside a function, but for libraries that are
 slow or optional. Standard library only (matplotlib to draw), so that it runs before anything is installed.
 """
@@ -15,15 +15,15 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-MOST_LINES, MOST_FUNCTION_LINES, MOST_TRAIN, MOST_README, MOST_ENTRIES = 500, 100, 330, 200, 23
+MOST_LINES, MOST_FUNCTION_LINES, MOST_TRAIN, MOST_README, MOST_ENTRIES = 500, 100, 330, 200, 24
 # From the bottom up: a module imports from its own layer and from those below.
 LAYERS = (("wheeler.cli", "wheeler.figures"), ("wheeler.dynamics",), ("wheeler_cpu",), ("wheeler.memory",),
           ("wheeler_store",), ("wheeler.model",), ("wheeler.frame",), ("models",), ("wheeler.training",),
-          ("wheeler.measure",), ("train", "evaluate", "bench", "sample", "app", "minimal"))
+          ("wheeler.measure", "wheeler.page"), ("train", "evaluate", "bench", "sample", "app", "minimal"))
 # What may be imported inside a function: libraries that take a second or that not everybody has. Of the project only
 # the compiled dynamics, which `import models` need not wait for.
 LATE = {"wandb", "gradio", "matplotlib", "transformers", "tokenizers", "datasets", "sklearn", "sacrebleu", "rapidfuzz",
-        "fcntl", "scipy", "wheeler_cpu", "wheeler.frame.code"}
+        "fcntl", "scipy", "wheeler_cpu", "wheeler.frame.code", "wheeler.frame.film"}
 
 
 def name_of(path: Path) -> str:

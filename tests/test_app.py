@@ -53,9 +53,11 @@ def test_without_its_words_a_frame_gives_a_gist(player, small_model):
     frame = app.from_cells(player.write(TEXT, redundant=False)[0], 64)
     frame[32:] = 0
     _, _, (before, after) = player.collapse(app.to_cells(frame), noise=0)
+    assert player.said(before, TEXT) == "✗ gist: " + before.text and player.said(after, TEXT).startswith("✗ gist: ")
     assert not before.exact and not after.exact and before.text == small_model.read_frame(frame)[0].text != ""
     _, _, (before, _) = player.collapse(app.to_cells(np.ones((64, 64))), noise=0.5)
     assert (before.text, before.exact) == ("", False)                         # a blank frame has no gist
+    assert player.said(before, TEXT) == "✗ nothing can be read, neither words nor meaning"
 
 
 def test_texts_between_two(player, small_model):

@@ -393,6 +393,19 @@ def test_a_figure_that_cannot_be_written_costs_no_result(capsys, tmp_path):
     assert out.err.count("survival.png cannot be written (") == 1
 
 
+def test_store_section(small_model, tmp_path, capsys):
+    torch.save(small_model.to_checkpoint(), tmp_path / "best.pt")
+    (tmp_path / "stores").mkdir()
+    assert bench.main(["store", "--checkpoint", str(tmp_path / "best.pt"), "--memories", "30", "--repeats", "1",
+                       "--dir", str(tmp_path / "stores")]) == 0
+    out = last_line(capsys)["store"]
+    seconds = {name: value for name, value in out.items() if name.startswith("s_")}
+    assert len(seconds) == 12 and min(seconds.values()) >= 0 and out["s_plain_files"] > 0
+    assert out["bytes_a_memory"] > 3 * 4 * small_model.config.grid_size**2
+    assert 0 < out["ms_recall_frame"] < out["ms_cue"] and out["ms_recall_meaning"] > 0
+    assert not list((tmp_path / "stores").iterdir())
+
+
 def test_frames_section(small_model, tmp_path, capsys):
     torch.save(small_model.to_checkpoint(), tmp_path / "best.pt")
     (tmp_path / "data").mkdir()

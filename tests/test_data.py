@@ -14,6 +14,7 @@ import torch
 
 import train
 from wheeler.model.tokenizer import (
+    LONG_RUN,
     load_tokenizer,
     tokenizer_from_dict,
     tokenizer_to_dict,
@@ -585,3 +586,10 @@ def test_content_of_a_stream_tells_data_and_its_use_apart(tmp_path):
     assert len(set(found)) == len(found)
     (tmp_path / "a.jsonl").rename(tmp_path / "c.jsonl")                       # the same texts elsewhere
     assert of("c") == found[0]
+
+
+@pytest.mark.parametrize("text", ["[" * 5000, "a" + " " * 5000 + "a", "b" * 5000])
+def test_training_a_tokenizer_does_not_take_the_square_of_a_long_run(text):
+    longest = max(map(len, train_tokenizer([text], 400).get_vocab()))
+    assert 500 < longest <= 1000                                              # a run is cut into parts of 1,000
+    assert LONG_RUN.split("one\n\n two " * 5000) == ["one\n\n two " * 5000]   # other texts are as they were

@@ -399,6 +399,22 @@ def test_compare_refuses_unlike_things(results, capsys, other, message):
     assert message in out.err and out.err.count("\n") == 1 and not out.out
 
 
+def test_a_value_of_two_lines_gives_one(capsys):
+    assert evaluate.main(["--compare", "a\nb"]) == 2
+    with pytest.raises(SystemExit, match="2"):
+        evaluate.main(["--x\ny"])
+    assert evaluate.main(["--checkpoint", "x" * 300, "--dataset", "sample"]) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert "x" * 300 in errors[-1] and "Errno" not in errors[-1]
+    assert len(errors) == 3 and all(error.startswith("evaluate.py: ") for error in errors)
+
+
+def test_compare_names_a_file_that_is_not_there(results, capsys):
+    assert evaluate.main(["--compare", str(results / "a"), "nowhere.log"]) == 2
+    error = capsys.readouterr().err
+    assert error == "evaluate.py: --compare nowhere.log: it cannot be read (No such file or directory)\n"
+
+
 def test_compare_refuses_what_is_no_result(files, results, capsys):
     assert evaluate.main(["--compare", str(results / "a"), str(files / "train.txt")]) == 2
     assert "not a result of evaluate.py" in capsys.readouterr().err

@@ -12,6 +12,7 @@ import torch
 from models import WheelerTextAutoencoder
 from wheeler.dynamics.tiles import fence_line, join_tiles, split_tiles, tile_codebook, tile_numbers, tile_words
 from wheeler.frame.arithmetic import (
+    Interval,
     agreement,
     charge,
     digits_of,
@@ -22,6 +23,10 @@ from wheeler.frame.arithmetic import (
     spent,
 )
 from wheeler.frame.cells import (
+    DOMINATED,
+    NEEDY,
+    OCCUPIED,
+    _agreeing,
     fill_regions,
     meaning_count,
     number_bits,
@@ -31,7 +36,15 @@ from wheeler.frame.cells import (
     words_bits,
 )
 from wheeler.frame.code import FrameCode, cost_of, frame_bits
-from wheeler.frame.redundant import bytes_from_frame, frame_from_bytes, tile_count
+from wheeler.frame.ngrams import ngram_field
+from wheeler.frame.redundant import (
+    _told_symbols,
+    bytes_from_frame,
+    frame_from_bytes,
+    frame_from_symbols,
+    symbols_from_frame,
+    tile_count,
+)
 from wheeler.model.config import WheelerConfig
 from wheeler.model.tokenizer import train_tokenizer
 from wheeler_cpu import WheelerMemoryCPU, add_noise
@@ -146,6 +159,85 @@ def test_frames_are_fixed_points_of_both_rules_and_come_back():
             kept, back = dynamics.run_dynamics(frame), dynamics.run_dynamics(add_noise(frame, 0.9, rng))
             assert (kept.state, kept.ticks) == ("CONVERGED", ticks) and np.array_equal(kept.final_frame, frame)
             assert back.state == "CONVERGED" and np.array_equal(back.final_frame < 0, frame < 0)
+
+
+def rows_that_may_follow(above: np.ndarray, barred: np.ndarray, may_need: np.ndarray):
+    """All rows (W,) bool, True for -1, that may stand under a row of these statuses, and their needy cells."""
+    width = len(above)
+    for bits in range(1 << width - 1):
+        row = np.array([0, *(bits >> k & 1 for k in range(width - 1))], bool)
+        beside = np.zeros(width, bool)
+        beside[1:] |= row[:-1]
+        beside[:-1] |= row[1:]
+        needy = ~(row | beside | barred | (above == OCCUPIED))
+        needy[0] = False                                                      # the fence needs nothing
+        free = not (row & (beside | barred | (above == OCCUPIED))).any() and row[1:][above[1:] == NEEDY].all()
+        if free and not (needy & ~may_need).any() and not (needy[1:] & needy[:-1]).any():
+            yield row, needy
+
+
+def test_a_free_row_is_the_one_that_agrees_best():
+    rng, choices = np.random.default_rng(0), 0
+    for _ in range(40):
+        above, barred, may_need = rng.choice([OCCUPIED, DOMINATED, DOMINATED, NEEDY], 10), rng.random(10) < 0.2, \
+            rng.random(10) < 0.7
+        above[1:][(above[1:] == NEEDY) & ((above[:-1] == NEEDY) | barred[1:])] = DOMINATED        # never so in a walk
+        above[0] = DOMINATED
+        field, below = rng.integers(-9, 10, (2, 10))
+        found, room = np.zeros(10, bool), np.empty((10, 4), np.int64)
+        _agreeing(above, barred, may_need, field, below, room, found)
+        agrees = {row.tobytes(): np.where(row, -field, field)[1:].sum() - below[needy].sum()
+                  for row, needy in rows_that_may_follow(above, barred, may_need)}
+        assert agrees[found.tobytes()] == max(agrees.values())
+        choices += len(agrees) - 1
+    assert choices > 100
+
+
+@pytest.mark.parametrize("height, width, spent", [(16, 16, 16), (32, 64, 100), (32, 64, 700), (24, 40, 0)])
+def test_free_rows_say_the_number_and_agree_with_the_field(height, width, spent):
+    rng, field = random.Random(spent), np.random.default_rng(0).integers(-20, 21, (height, width))
+    bits, region, gains = number_bits(height, width), [(0, 0, height, width)], []
+    for _ in range(5):
+        size = rng.randrange(1 << bits - spent - 1, 1 << bits - spent)
+        enough = Interval(bits, rng.randrange((1 << bits) - size), size)
+        number, frame, plain = enough.low + size // 4 + rng.randrange(size // 2), *blank(2, height * width)
+        frame, plain = frame.reshape(height, width), plain.reshape(height, width)
+        said, without = fill_regions(frame, region, number, enough, field), fill_regions(plain, region, number)
+        assert enough.holds(said) == enough.holds(without) == (spent < 0.3 * frame.size)
+        assert is_perturbation_proof(frame)
+        assert read_regions(frame, region)[1:] == (said, 0)
+        gains.append(((frame - plain) * field)[2 * height // 3 :].sum())
+        kept = max(1, int(spent / 0.4 / width))                               # rows that hold less than the number
+        assert np.array_equal(frame[:kept], plain[:kept])
+    assert min(gains) > 0 if spent < 400 else not any(gains)
+
+
+def test_the_field_of_ngrams():
+    def fmix(x):
+        x = (x ^ x >> 16) * 0x85EBCA6B % 2**32
+        x = (x ^ x >> 13) * 0xC2B2AE35 % 2**32
+        return x ^ x >> 16
+
+    def run(ids):
+        return fmix((31 * run(ids[:-1]) + ids[-1] + 1) % 2**32) if ids else 0
+
+    ids = [7, 8, 7, 8, 7, 9999]
+    runs = {tuple(ids[k : k + n]) for n in (1, 2, 3) for k in range(len(ids) - n + 1)}
+    assert len(runs) == 9
+    field = ngram_field(ids, 16, 24)
+    for cell in (0, 1, 31, 32, 100, 383):
+        bits = [fmix(run(one) ^ fmix(cell // 32 + 1)) >> 31 - cell % 32 & 1 for one in runs]
+        assert field.ravel()[cell] == len(bits) - 2 * sum(bits)
+    assert field.shape == (16, 24) and np.abs(field).max() <= 9
+    assert not ngram_field([], 16, 16).any() and ngram_field([5], 16, 16).std() > 0.9
+
+
+def test_free_rows_of_texts_with_common_words_are_alike(model):
+    code = FrameCode(model, 64, 64)
+    texts = ["The fox ran home. The fox ran", "The fox ran home.", "A bird sat"]
+    words = [one.frame[one.frame.shape[0] // 2 :].ravel() for one in code.write_texts(texts)]
+    near, far, other = (np.corrcoef(words)[k] for k in ((0, 1), (0, 2), (1, 2)))
+    assert near > max(far, other) + 0.1
 
 
 def test_how_much_rows_hold():
@@ -461,7 +553,7 @@ def test_the_grid_and_the_text_have_one_frame(model):
 
 def test_what_the_model_says_of_damage_and_length(model):
     frame = model.encode_frame("The fox ran home.")
-    frame[0, 1:] *= -1
+    frame[0, 16:] = 0
     with pytest.warns(UserWarning, match="frame 0: no words to be trusted .* the text is a gist"):
         model.decode_frame(frame)
     texts = ["A hat", "zq " * 20]
@@ -471,8 +563,111 @@ def test_what_the_model_says_of_damage_and_length(model):
     with pytest.warns(UserWarning, match=said + ": the frame holds its gist"):
         frames = model.encode_frame(texts)
     assert [reading.exact for reading in model.read_frame(frames)] == [True, False]
-    for bad in (dict(noise=-1), dict(ticks=0)):
-        with pytest.raises(ValueError, match=next(iter(bad))):
+    for bad in (dict(noise=-1), dict(ticks=0), dict(noise=math.nan), dict(noise=math.inf), dict(noise="x")):
+        with pytest.raises(ValueError, match=f"{next(iter(bad))} is {next(iter(bad.values()))!r}; it must be"):
             model.survive("A hat", **bad)
+    with pytest.raises(ValueError, match="text is list; it must be one str"):
+        model.survive(["A hat", "A fox"])
+    for bad in ("x", None, [["a"]]):
+        for call in (model.decode_frame, model.read_frame):
+            with pytest.raises(ValueError, match=rf"frames must be numbers .*, not {type(bad).__name__} "):
+                call(bad)
     with pytest.raises(ValueError, match="NaN"):
         model.decode_frame(torch.full((32, 32), torch.nan))
+
+
+def test_a_reading_says_in_words_what_it_is(model):
+    frame = model.encode_frame("The fox ran home.")[0]
+    damaged, noise = frame.clone(), torch.tensor(np.random.default_rng(0).choice([-1.0, 1.0], frame.shape))
+    damaged[16:] = 0
+    readings = model.read_frame(torch.stack([frame, damaged, noise]))
+    assert [reading.kind for reading in readings] == ["words", "gist", "nothing"]
+    assert all(type(reading.meaning_tiles) is float for reading in readings) and "kind='nothing'" in repr(readings[2])
+    assert (readings[2].text, readings[2].exact, readings[2].meaning_tiles) == ("", False, 0)
+    with pytest.warns(UserWarning) as caught:
+        assert model.decode_frame(torch.stack([noise, frame, noise])) == ["", "The fox ran home.", ""]
+    assert [str(one.message)[:53] for one in caught] == ["frame 0, 2: nothing can be read, neither words nor me"]
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        other.decoder.norm_out.weight.mul_(1.5)
+    assert other.read_frame(frame)[0].kind == "foreign"
+
+
+# ---- redundant frames against erasures ----
+
+
+def test_symbols_come_back_through_erasures():
+    rng = np.random.default_rng(0)
+    for length, area, flips in ((5, 0.7, 0), (14, 0.5, 0), (40, 0.15, 0), (63, 0.0, 0), (10, 0.0, 0.003)):
+        symbols = rng.integers(0, 8192, length).tolist()
+        frame = frame_from_symbols(symbols, 64, 64)
+        assert is_perturbation_proof(frame)
+        side, hurt = round(64 * area**0.5), np.where(rng.random(frame.shape) < flips, -frame, frame)
+        assert flips == 0 or (hurt != frame).sum() > 5
+        hurt[20 : 20 + side, :side] = 0
+        after = WheelerMemoryCPU(64, 64).run_dynamics(hurt).final_frame
+        for seen in (hurt, np.roll(hurt, 0), plausible(np.rint(after * 8) / 8)):
+            assert symbols in list(symbols_from_frame(seen)), (length, area, flips)
+    assert frame_from_symbols([1] * 64, 64, 64) is None and frame_from_symbols([], 64, 64) is None
+
+
+def test_tiles_that_are_nearly_whole_are_completed():
+    symbols = list(range(100, 160))
+    frame = frame_from_symbols(symbols, 64, 64)                               # bears three lost tiles
+    hurt = frame.copy()
+    for column in range(4):
+        hurt[8:16, 8 * column : 8 * column + 8] = 0
+    ways, told = [], []
+    for row in range(8):                                                      # how much of a tile leaves 2 to 64 ways
+        tile = frame[8:16, :8].copy()
+        tile[:row] = 0
+        told = [len(found) for found in _told_symbols(tile.reshape(1, 64))[1]]
+        ways.append(told[0])
+    assert max(ways) <= 64 and any(ways)
+    rows = ways.index(min(count for count in ways if count))
+    hurt[8 + rows : 16, :8] = frame[8 + rows : 16, :8]
+    found = list(symbols_from_frame(hurt))
+    assert symbols in found and len(found) == ways[rows]
+    hurt[8:16, :40] = 0                                                       # more lost than it bears, none to guess
+    assert symbols not in list(symbols_from_frame(hurt))
+
+
+def test_frames_of_other_kinds_say_no_symbols(model):
+    code = FrameCode(model, 64, 64)
+    plain, short = code.write([ids_of(model, TEXTS[2]), ids_of(model, TEXTS[3])])
+    flips, = code.write([ids_of(model, TEXTS[3])], True)
+    noise = np.where(np.random.default_rng(0).random((64, 64)) < 0.5, -1, 1)
+    for frame in (plain.frame, short.frame, noise, np.zeros((64, 64)), np.zeros((8, 16))):
+        assert not list(symbols_from_frame(frame))
+    assert code.read(flips.frame[None])[0].exact
+
+
+def test_a_text_against_erasures(model):
+    ids = ids_of(model, "The fox")
+    for side in (32, 64):
+        code = FrameCode(model, side, side)
+        one, = code.write([ids], "erasures")
+        assert one.fits and len(one.tiles) == 0 and is_perturbation_proof(one.frame)
+        hurt = one.frame.copy()
+        hurt[:, : side // 4] = 0
+        after = WheelerMemoryCPU(side, side).run_dynamics(hurt).final_frame
+        for frame in (one.frame, hurt, after):
+            reading, = code.read(frame[None])
+            assert (reading.exact, reading.ids) == (True, ids) and code.recovers(one, frame)[0]
+    one, = code.write([ids_of(model, TEXTS[2])], "erasures")
+    one.frame[:56] = 0
+    reading, = code.read(one.frame[None])
+    assert (reading.exact, reading.kind, reading.text) == (False, "nothing", "")              # symbols are no meaning
+    with pytest.raises(ValueError, match="redundant is 'parity'; it must be True, False, 'flips' or 'erasures'"):
+        code.write([ids], "parity")
+    with pytest.warns(UserWarning, match="holds about 195: the frame holds its gist"):
+        model.encode_frame(TEXTS[2] * 4, redundant="erasures")
+    assert frame_bits(64, 64, "erasures") == 13 * 63
+
+
+def test_erasures_of_other_weights_are_not_read(model):
+    code, other = FrameCode(model), FrameCode(copy.deepcopy(model))
+    for layer in other.decoder.layers:
+        layer.norm_mlp = layer.norm_mlp * 0.5
+    one, = other.write([ids_of(model, "The fox")], "erasures")
+    assert not code.read(one.frame[None])[0].exact

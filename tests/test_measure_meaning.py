@@ -195,9 +195,15 @@ def test_the_command_runs_a_part_and_refuses_others(folder, capsys):
     flags = ["--checkpoint", str(folder / "a.pt"), "--dataset", str(folder / "data"), "--cache_dir",
              str(folder / "cache"), "--output_dir", str(folder), "--device", "cpu", "--num_samples", "4"]
     assert evaluate.main(["meaning", "--parts", "bits", *flags]) == 0
-    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    said = capsys.readouterr()
+    assert "%|" not in said.err and "%|" not in said.out                      # no progress bars: this is no terminal
+    result = json.loads(said.out.splitlines()[-1])
     assert list(result["results"]["meaning"]) == ["bits"] and "meaning/bits/7" in evaluate.figures(result["results"])
-    assert evaluate.main(["meaning", "--parts", "sense", *flags]) == 2
-    assert "--parts sense: there are recall, bits" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):                                # at once: no checkpoint is looked for
+        evaluate.main(["meaning", "--parts", "sense", "--checkpoint", "nowhere.pt"])
+    error = capsys.readouterr().err
+    assert error.startswith("evaluate.py: error: argument --parts: invalid choice: 'sense'") and error.count("\n") == 1
+    assert evaluate.main(["meaning", "--retellings", "none.jsonl", "--checkpoint", "nowhere.pt"]) == 2
+    assert capsys.readouterr().err == "evaluate.py: --retellings none.jsonl: no such file\n"
     assert evaluate.main(["meaning", "--memories", "1", *flags]) == 2
     assert "--memories 1 must be at least 2" in capsys.readouterr().err

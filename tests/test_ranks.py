@@ -200,7 +200,11 @@ def test_signal_to_one_process_stops_all_after_the_same_step(run, number):
         os.kill(children[1], number)
         os.kill(children[1], number)                                          # torchrun's echo of the first one
 
-    codes, out, err = together(2, lambda rank: run("--max_steps 100000", "two"), during)
+    before = signal.signal(number, signal.SIG_DFL)                            # nohup ignores SIGHUP, and so does a run
+    try:
+        codes, out, err = together(2, lambda rank: run("--max_steps 100000", "two"), during)
+    finally:
+        signal.signal(number, before)
     assert codes == [128 + number] * 2, err
     assert "--resume two/last.pt" in out[0] and "Traceback" not in err[0] + err[1]
     assert load("two/last.pt")["training"]["step"] == rows("two")[-1]["step"]

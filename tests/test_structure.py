@@ -1,14 +1,32 @@
 """The rules of the house: sizes, imports that only point down, no circle. What breaks a rule is noticed."""
 
+import io
+import re
 import subprocess
 import sys
 
 import pytest
 import structure
 
+from wheeler.cli import progress
+
 
 def test_the_house_is_in_order():
     assert structure.problems() == []
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_bars_are_for_terminals(monkeypatch, terminal):
+    stream = io.StringIO()
+    stream.isatty = lambda: terminal
+    monkeypatch.setattr(sys, "stderr", stream)
+    assert list(progress(range(3), "counting")) == list(progress(range(3), "little", shown=False)) == [0, 1, 2]
+    assert ("counting: " in stream.getvalue()) is terminal and "little" not in stream.getvalue()
+
+
+def test_progress_bars_come_from_one_place():
+    assert [name for name, path in structure.modules().items() if re.search(r"\btqdm\(", path.read_text())] == [
+        "wheeler.cli"]
 
 
 def test_the_report_is_a_command():
@@ -49,7 +67,7 @@ def test_what_breaks_a_rule_is_named(house, file, text, said):
 
 
 def test_too_many_entries(house):
-    for i in range(20):
+    for i in range(structure.MOST_ENTRIES):
         house(f"notes-{i}.txt", "")
     assert any("the top level has" in problem for problem in structure.problems())
 

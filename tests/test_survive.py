@@ -72,6 +72,18 @@ def test_disturb(subject, checkpoint):
     assert max(row["control"] for row in result.values() if isinstance(row, dict) and "control" in row) < 0.5
 
 
+def test_fidelity(subject, checkpoint, capsys):
+    result = survive.fidelity(subject, num_samples=4, length=3, output_dir=checkpoint)
+    assert figure(checkpoint, "survive_fidelity") and capsys.readouterr().out.count("\n1.0 ") == 1
+    assert len(result) == 3 * len(survive.STRENGTHS) + 1
+    for kind in ("plain", "redundant"):
+        assert result[f"0.05, {kind}"]["exact_match"] == 1 and result[f"0.05, {kind}"]["fidelity"] > 0.999
+        assert result[f"1.0, {kind}"]["fidelity"] < 0.9
+        assert result["mean_fidelity"][kind] > result["mean_fidelity"]["hash"] + 0.05
+    assert result["1.0, plain"]["exact_match"] == 0 and "exact_match" not in result["0.05, hash"]
+    assert 0.8 < result["0.05, hash"]["fidelity"] < 0.97
+
+
 def test_damage_of_grids_is_what_it_says(subject, monkeypatch):
     """In units of the grid's size: seen by the decoder."""
     seen, texts = [], [subject.data[i].tolist()[:3] for i in range(2)]

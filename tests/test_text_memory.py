@@ -50,6 +50,16 @@ def test_frames_are_cues_too(memory, small_model, said):
     assert read.exact and read.text == said[2]                                # what is kept is the text itself
 
 
+def test_a_recall_looks_at_the_weights_once(memory, small_model, said, monkeypatch):
+    """Looking at all of them takes longer than all the rest."""
+    looks, real = [], type(small_model).frame_code
+    monkeypatch.setattr(type(small_model), "frame_code", lambda self: looks.append(1) or real(self))
+    for by in ("frame", "meaning"):
+        for cue in (said[1], memory.attractor(said[1])):
+            looks.clear()
+            assert memory.recall(cue, k=1, by=by)[0].text == said[1] and len(looks) == 1
+
+
 def test_an_unknown_text_is_like_nothing(memory, small_model):
     assert not any(found.alike for found in memory.recall("zq xv 77 ??", k=5))
     assert not WheelerMemory(model=small_model).recall("hat")
@@ -87,6 +97,20 @@ def test_store_keeps_what_meaning_needs(memory, small_model, said, tmp_path):
         (tmp_path / "manifest.json").write_text(json.dumps(manifest))
         with pytest.raises(ValueError, match="tiles"):
             WheelerMemory.load(tmp_path, small_model)
+
+
+def test_texts_that_were_cut_are_not_exact_and_are_told(small_model, monkeypatch, capsys):
+    monkeypatch.setattr("wheeler.frame.code.BATCH", 2)
+    memory, start = WheelerMemory(model=small_model), "Once upon a time there was a cat. " * 12
+    with pytest.warns(UserWarning, match="2 of 5 texts are longer than max_seq_len = 64 .* were cut") as caught:
+        memory.remember([start + "Tom.", "A dog.", start + "Tim.", "A hat.", "A fox."])
+    assert len(caught) == 1                                                   # of all batches
+    assert capsys.readouterr().err == ""                                      # no bars where there is no terminal
+    assert {found.text: found.exact for found in memory.recall("A dog.", k=5)} == {
+        start + "Tom.": False, start + "Tim.": False, "A dog.": True, "A hat.": True, "A fox.": True}
+    with pytest.warns(UserWarning, match="1 of 1 texts"):
+        found = memory.recall(start + "Tim.", k=2)
+    assert [one.similarity for one in found] == pytest.approx([1, 1]) and not any(one.exact for one in found)
 
 
 def test_frames_kept_without_a_model_have_a_meaning_for_one(small_model, said, tmp_path):

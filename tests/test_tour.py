@@ -57,7 +57,7 @@ def check(shown: dict[str, str]) -> str:
     assert tiles and int(tiles[1]) == 31 and gist.strip() not in ("", TEXT)
     near, far = (float(line.split()[-1]) for line in of(shown, "np.corrcoef").splitlines())
     assert 0.9 > near > far + 0.1 and far < 0.5
-    assert "bytes" in of(shown, "text_of_picture") and repr(TEXT) in of(shown, "text_of_picture")
+    assert "bytes" in of(shown, "readings_of") and repr(TEXT) in of(shown, "readings_of")
     lines = re.findall(r"^- .*", of(shown, "model.interpolate"), re.MULTILINE)
     assert lines[0] == "- The cat sat on the mat." and lines[-1] == "- The dog ran to the park." and len(lines) == 5
     assert of(shown, "from sample import arithmetic") == "'The dog sat on the mat.'"

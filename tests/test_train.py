@@ -536,12 +536,17 @@ def test_cuda_without_a_gpu(run, capsys):
     assert "--device cuda" in capsys.readouterr().err
 
 
+def test_a_value_of_two_lines_gives_one(run, capsys):
+    assert train.main(["--dataset", "a\nb.jsonl", "--max_steps", "1"]) == 2
+    assert capsys.readouterr().err == "train.py: --dataset a b.jsonl: no such file\n"
+
+
 @pytest.mark.parametrize("flags", ["--batch_size x", "--plot", "--long_texts maybe", "--nonsense"])
 def test_flags_that_cannot_be_read(run, capsys, flags):
     with pytest.raises(SystemExit, match="2"):
         run(flags)
     error = capsys.readouterr().err.splitlines()
-    assert len(error) == 2 and flags.split()[0] in error[-1]
+    assert len(error) == 1 and "error: " in error[0] and flags.split()[0] in error[0]
 
 
 def test_epochs_and_small_data(run, capsys):

@@ -136,7 +136,7 @@ def test_a_thousand_mutated_files_give_clear_errors(run, capsys, little_memory):
     ({"decoder_layers": 10**6}, "1000000 decoder.layers, but weights of 1"), ({"grid_size": 2**19}, "patch_code"),
     ({"grid_size": 2**20, "patch_size": None}, "does not fit its own config"), ({"vocab_size": 10**6}, "embedding"),
     ({"max_seq_len": 10**5}, "text_code"), ({"d_model": "64"}, "'64' must be int"), ({"dropout": None}, "dropout"),
-    ({"num_heads": True}, "must be int"),
+    ({"num_heads": True}, "must be int"), ({"grid_layers": torch.ones(10**3, 9)}, "1.], [1., 1., 1."),
 ])
 def test_sizes_are_checked_before_memory_is_taken(run, change, message, little_memory):
     run("--max_steps 1")
@@ -145,7 +145,7 @@ def test_sizes_are_checked_before_memory_is_taken(run, change, message, little_m
     torch.save(good, "huge.pt")
     with pytest.raises(ValueError) as caught:
         WheelerTextAutoencoder.load_from_checkpoint("huge.pt")
-    assert message in str(caught.value)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_tensors_must_have_the_memory_they_claim(run):
@@ -194,3 +194,22 @@ def test_pretrained_folders_are_checked_too(run, little_memory):
     weights.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match="not a readable safetensors"):
         WheelerTextAutoencoder.from_pretrained("folder")
+
+
+@pytest.mark.parametrize("change", [
+    {"continuing_subword_prefix": "9" * 400},                                 # the library panics: no Exception
+    {"type": "WordLevel", "vocab": {"<|bos|>": 0, "<|eos|>": 1, "<|pad|>": 2}, "unk_token": "[UNK]"},
+])
+def test_a_tokenizer_that_the_library_cannot_use_is_one_error(run, change):
+    run("--max_steps 1")
+    good = load("run/last.pt")
+    WheelerTextAutoencoder.from_checkpoint(good).save_pretrained("folder")
+    content = json.loads(good["tokenizer"]["json"])
+    content["model"] |= change
+    good["tokenizer"]["json"] = json.dumps(content)
+    torch.save(good, "bad.pt")
+    Path("folder/tokenizer.json").write_text(json.dumps(content))
+    for path in ("bad.pt", "folder"):
+        with pytest.raises(ValueError, match="the tokenizer cannot be read: ") as caught:
+            WheelerTextAutoencoder.load_from_checkpoint(path)
+        assert "\n" not in str(caught.value)

@@ -383,8 +383,10 @@ def test_command_line(tmp_path, capsys):
         assert out.out.startswith("CONVERGED  ticks ") and out.err.count("\n") == 1
     np.save(tmp_path / "bad.npy", np.full((4, 4), 3.0))
     (tmp_path / "no.npy").write_text("not an array")
-    for argv in ([str(tmp_path / "bad.npy")], ["missing.npy"], [], [str(tmp_path / "no.npy")],
-                 [paths["f.npy"], "--max-ticks", "0"], [paths["f.npy"], "--tie-break", "x"],
+    torn = (tmp_path / "f.npy").read_bytes().replace(b")", b" ").replace(b"}", b" ")           # a header without end
+    (tmp_path / "torn.npy").write_bytes(torn)
+    for argv in ([str(tmp_path / "bad.npy")], [str(tmp_path / "torn.npy")], ["missing.npy"], [],
+                 [str(tmp_path / "no.npy")], [paths["f.npy"], "--max-ticks", "0"], [paths["f.npy"], "--tie-break", "x"],
                  [paths["f.npy"], "--rule", "x"], [paths["f.npy"], "--stability_threshold", "0"]):  # fmt: skip
         assert wheeler_cpu.main(argv) == 2
         out = capsys.readouterr()

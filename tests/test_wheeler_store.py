@@ -222,7 +222,14 @@ def deep_manifest(folder):
     (folder / "manifest.json").write_text("[" * 100_000 + "]" * 100_000)
 
 
+def torn_header(folder):
+    """A header without its end, to which numpy says something that is no ValueError."""
+    signs = next(folder.glob("signs-*.npy"))
+    signs.write_bytes(signs.read_bytes().replace(b")", b" ").replace(b"}", b" "))
+
+
 @pytest.mark.parametrize("break_it, said", [
+    (torn_header, "is not a readable .npy file"),
     (zero_signs, "cells below 0"), (other_signs, "cells below 0"), (turned_signs, "CRC-32"),
     (deep_manifest, "Recursion"), (damage(lambda m: m.update(crc32=1)), "the manifest says 1"),
     (damage(lambda m: m.pop("crc32")), "crc32"), (damage(lambda m: m.update(width=1)), "at least 2"),
@@ -235,7 +242,8 @@ def deep_manifest(folder):
     (damage(entry(ticks=2**64)), "ticks from"), (damage(entry(metadata=...)), "entry 1 has no metadata"),
     (damage(entry(timestamp=1e300)), "years 1 to 9999"), (damage(entry(timestamp=float("nan"))), "years 1 to 9999"),
     (damage(entry(timestamp="soon")), "timestamp is 'soon'"), (damage(entry(chunk=5)), "chunk is 5"),
-    (damage(lambda m: entry(key=m["entries"][0]["key"])(m)), "same key"),
+    (damage(lambda m: entry(key=m["entries"][0]["key"], text=m["entries"][0]["text"])(m)), "same key"),
+    (damage(entry(text="other")), "entry 1 has the key '.*', its text 'other' another"),
     (damage(entry(negative=...), 1), "entry 1 has no negative"),
     (damage(lambda m: m["entries"].reverse(), 1), "cells below 0")])
 def test_damage_is_one_clear_error(tmp_path, break_it, said):
@@ -281,6 +289,25 @@ def test_reconstruct_mends_a_damaged_cue():
     assert np.mean((blended < 0) == (whole < 0)) > max(0.9, np.mean((alone < 0) == (whole < 0)))
     with pytest.raises(ValueError, match="one frame"):
         memory.reconstruct(frames)
+
+
+@pytest.mark.parametrize("call", ["save", "export_public", "load", "import_public"])
+def test_what_is_no_folder_is_named(tmp_path, call):
+    memory, _ = filled(1)
+    use = WheelerMemory.load if call == "load" else getattr(memory, call)
+    for bad in ("", None, 5, "a\0b"):
+        with pytest.raises(ValueError, match="folder is .*; it must be the path of a folder") as caught:
+            use(bad)
+        assert repr(bad) in str(caught.value)
+    (tmp_path / "file").write_text("kept")
+    (tmp_path / "store/manifest.json").mkdir(parents=True)
+    reads = call in ("load", "import_public")
+    for name in ("file", "file/below", "x" * 300, *(["store"] if call == "load" else [])):
+        with pytest.raises(ValueError if reads else OSError) as caught:
+            use(tmp_path / name)
+        assert str(tmp_path / name) in str(caught.value) and "[Errno" not in str(caught.value)
+        assert "cannot be written: " in str(caught.value) or reads
+    assert (tmp_path / "file").read_text() == "kept"
 
 
 def test_bad_input():

@@ -1,15 +1,24 @@
 """Frames as pictures, and noise on them."""
 
+import math
+from numbers import Real
+
 import numpy as np
 from PIL import Image
 
-_STOPS = np.array([[24, 22, 68], [46, 94, 140], [108, 172, 160], [244, 190, 104], [255, 246, 220]])  # -1 ... +1, RGB
+from wheeler.cli import brief
+
+# -1 ... +1, RGB. Their brightness (ITU-R 601) grows evenly, so a grey copy says the same.
+_STOPS = np.array([[24, 22, 68], [44, 91, 137], [96, 155, 146], [240, 185, 102], [255, 246, 220]])
 _PALETTE = np.stack([np.interp(np.linspace(0, 4, 255), range(5), s) for s in _STOPS.T], 1).round().astype(np.uint8)
 
 
 def add_noise(frames, amplitude, rng):
     """Frames (..., H, W) float32 with uniform noise of that amplitude in every cell, clipped to [-1, 1]; below 1 it
-    keeps the sign of cells at -1 and +1. rng: numpy.random.Generator."""
+    keeps the sign of cells at -1 and +1. rng: numpy.random.Generator. ValueError for an amplitude that is
+    negative or no finite number."""
+    if not isinstance(amplitude, Real) or not 0 <= amplitude < math.inf:
+        raise ValueError(f"noise is {brief(amplitude)}; it must be a finite number of at least 0")
     return np.clip(frames + amplitude * rng.uniform(-1, 1, frames.shape), -1, 1).astype(np.float32)
 
 

@@ -6,6 +6,7 @@ import operator
 import numba
 import numpy as np
 
+from wheeler.cli import brief
 from wheeler.dynamics.kernels import (
     CALM_TICKS,
     CHECK_EVERY,
@@ -65,7 +66,7 @@ def positive(name, value):
     try:
         value = operator.index(value)
     except TypeError:
-        raise ValueError(f"{name} is {value!r}; it must be an integer of at least 1") from None
+        raise ValueError(f"{name} is {brief(value)}; it must be an integer of at least 1") from None
     if value < 1:
         raise ValueError(f"{name} is {value}; it must be at least 1")
     return value
@@ -73,7 +74,7 @@ def positive(name, value):
 
 def tie_named(name):
     if name not in TIE_BREAKS:
-        raise ValueError(f"tie_break is {name!r}; it must be one of {', '.join(TIE_BREAKS)}")
+        raise ValueError(f"tie_break is {brief(name)}; it must be one of {', '.join(TIE_BREAKS)}")
     return name
 
 
@@ -82,16 +83,17 @@ def variant_named(rule, tie_break):
     if rule == "v0.2":
         return "min" if tie_break is None else tie_named(tie_break)
     if rule != "v0.3":
-        raise ValueError(f"rule is {rule!r}; it must be one of {', '.join(RULES)}")
+        raise ValueError(f"rule is {brief(rule)}; it must be one of {', '.join(RULES)}")
     if tie_break not in (None, "none"):
-        raise ValueError(f'tie_break is {tie_break!r}; with rule "v0.3" it must be "none" or left out: flat cells stay')
+        raise ValueError(f'tie_break is {brief(tie_break)}; with rule "v0.3" it must be "none" or left out: flat cells '
+                         "stay")
     return rule
 
 
 def stable_below(value):
     """stability_threshold as a float; ValueError unless it is a number above 0 and at most 1."""
     if not isinstance(value, numbers.Real) or isinstance(value, bool) or not 0 < value <= 1:
-        raise ValueError(f"stability_threshold is {value!r}; it must be a number above 0 and at most 1")
+        raise ValueError(f"stability_threshold is {brief(value)}; it must be a number above 0 and at most 1")
     return float(value)
 
 

@@ -130,15 +130,24 @@ def agreement(number: int, charges: np.ndarray, bits: int) -> int:
     return int(_agree(new_coder(digits), digits, charges))
 
 
-def shortest_bytes(interval: Interval) -> bytes:
-    """The shortest byte string all of whose continuations, as numbers, lie in the interval."""
-    # The shortest one wins: every byte that is saved is a tile of redundancy.
-    for length in range(1, interval.bits // 8):
-        unit = 1 << interval.bits - 8 * length
+def shortest(interval: Interval, width: int) -> list[int]:
+    """The fewest symbols of `width` bits all of whose continuations, as numbers, lie in the interval."""
+    # The fewest win: every symbol that is saved is a tile of redundancy.
+    for length in range(1, interval.bits // width):
+        unit = 1 << interval.bits - width * length
         start = -(-interval.low // unit)
         if (start + 1) * unit <= interval.low + interval.size:
-            return start.to_bytes(length, "big")
-    return bytes(interval.bits // 8)                                          # too long for any frame
+            return [start >> width * k & (1 << width) - 1 for k in reversed(range(length))]
+    return [0] * (interval.bits // width)                                     # too long for any frame
+
+
+def middle(symbols: list[int], width: int, bits: int) -> tuple[int, int]:
+    """(number, unit): the middle one of the numbers of so many bits that begin with symbols of `width` bits, and how
+    many there are."""
+    unit, start = 1 << bits - width * len(symbols), 0
+    for symbol in symbols:
+        start = start << width | symbol
+    return start * unit + unit // 2, unit
 
 
 # ---- frequencies ----

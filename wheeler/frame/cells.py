@@ -7,6 +7,10 @@ row can always be completed, and the next one too, if no two needy cells are adj
 the fence forbids to occupy: such a row can be filled greedily, which leaves no needy cell at all. Within a row, a
 backward sum over the row's completions, with a weight for each status, gives the probability of every choice. To reach
 the limit itself, the weights would have to be the leading eigenvector of a transfer matrix over all rows.
+
+**Free rows.** Once the cells say the number as exactly as it has to be said, the rows that follow may be any that a
+walk can have. The writer takes, row by row, the one that agrees best with a field that it is given (ngrams.py), found
+by dynamic programming over the row's states (Viterbi 1967). A reader needs to know nothing of that.
 """
 
 import random
@@ -18,6 +22,7 @@ from wheeler.dynamics.compiled import jit
 from wheeler.dynamics.tiles import TILE, fence_line
 from wheeler.frame.arithmetic import (
     DIGIT,
+    LEAST_BITS,
     RESOLUTION_BITS,
     Interval,
     digits_of,
@@ -90,16 +95,51 @@ def _probability(after, up, state, barred, left_may_need):
 
 
 @jit
-def _walk(cells, barred, may_need, reads, coder, digits, low_coder, low):
+def _agreeing(above, barred, may_need, field, below, best, cells):
+    """Set the cells (W,) bool, True for -1, of a row to those of all that may follow that agree best with the field
+    (W,) int64: the sum of the field at +1 cells, less that at -1 cells. below (W,): the field of the next row, which
+    has a -1 under each needy cell. best (W, 4) int64: room. The row's states are those of `_completions`."""
+    last, none = len(above) - 1, -(1 << 40)
+    best[last] = 0, 0, -below[last] if may_need[last] else none, none
+    for j in range(last - 1, -1, -1):
+        for state in range(4):
+            best[j, state] = max(_agreement(above, barred, may_need, field, below, best, j + 1, state))
+    state = 1
+    for j in range(1, last + 1):
+        occupied, left = _agreement(above, barred, may_need, field, below, best, j, state)
+        covered = barred[j] or above[j] == OCCUPIED or state == 0
+        cells[j] = occupied > left
+        state = 0 if cells[j] else 1 if covered else 3 if state == 2 else 2
+
+
+@jit
+def _agreement(above, barred, may_need, field, below, best, j, state):
+    """(as -1, as +1): the best that a row can reach from cell j on after a `state`."""
+    none, covered = -(1 << 40), barred[j] or above[j] == OCCUPIED or state == 0
+    occupied = none if covered else best[j, 0] - field[j]
+    if above[j] == NEEDY or state == 3 or (state == 2 and not may_need[j - 1]):
+        return occupied, none
+    left = best[j, 1 if covered else 3 if state == 2 else 2] + field[j]
+    return occupied, left - below[j - 1] if state == 2 else left
+
+
+@jit
+def _walk(cells, barred, may_need, reads, coder, digits, low_coder, low, field, moved, least):
     """Visit the cells (H, W) bool, True for -1, of a band in raster order. Unless it `reads` them they are set as the
     number says that coder and digits hold. What was chosen narrows low_coder, low. Returns how many cells no walk can
-    have; in their place, the walk's own are set."""
+    have; in their place, the walk's own are set.
+
+    field (H, W) int64: what free rows agree with; rows are free when low_coder has moved on by `moved` digits and its r
+    is `least` or less, or by more digits."""
     height, width = cells.shape
     above, row = np.full(width, DOMINATED), np.full(width, DOMINATED)
-    sums, wrong = np.empty((width, 4)), 0
+    sums, best, wrong = np.empty((width, 4)), np.empty((width, 4), np.int64), 0
     for i in range(1, height):
         # All that a row needs to know of its past is in `above`: one status a cell, whatever the frame's height.
         _completions(above, barred[i], may_need[i], sums)
+        free = not reads and (low_coder[1] > moved or low_coder[1] == moved and low_coder[0] <= least)
+        if free:
+            _agreeing(above, barred[i], may_need[i], field[i], field[min(i + 1, height - 1)], best, cells[i])
         row[:] = DOMINATED
         state = 1                                                             # the fence's cell needs nothing
         for j in range(1, width):
@@ -108,10 +148,10 @@ def _walk(cells, barred, may_need, reads, coder, digits, low_coder, low):
                 occupy = q == ONE
                 wrong += reads and cells[i, j] != occupy
             else:
-                occupy = cells[i, j] if reads else looked_up(coder, ONE) < q
+                occupy = cells[i, j] if reads or free else looked_up(coder, ONE) < q
                 start, end = (0, q) if occupy else (q, ONE)
                 narrow(low_coder, low, start, end, ONE, False)
-                if not reads:
+                if not (reads or free):
                     narrow(coder, digits, start, end, ONE, True)
             cells[i, j] = occupy
             if occupy:
@@ -154,19 +194,37 @@ def meaning_count(height: int, width: int, rows: int) -> int:
     return 0 if rows == height // TILE else (height // TILE - rows) * (width // TILE) - 1
 
 
-def fill_regions(frame: np.ndarray, regions: list[Region], number: int) -> Interval:
+def _free_from(enough: Interval | None) -> tuple[np.uint64, np.uint64]:
+    """(digits moved on, r): what a coder must have narrowed to, so that what it says lies in the interval `enough`, if
+    it says a number of that interval's middle half."""
+    # A quarter of its size reaches from nowhere in the middle half beyond its ends.
+    size = enough.size // 4 if enough else 0
+    moved = (enough.bits - size.bit_length()) // DIGIT + 1 if size else 0
+    k = enough.bits - LEAST_BITS - DIGIT * moved if size else -1
+    if k < 0:                                                                 # never
+        return np.uint64(1 << 62), np.uint64(0)
+    return np.uint64(moved), np.uint64(size >> k)
+
+
+def fill_regions(frame: np.ndarray, regions: list[Region], number: int, enough: Interval | None = None,
+                 field: np.ndarray | None = None) -> Interval:
     """Write a number of `number_bits` bits into regions of a frame (H, W), in place. Returns the interval of all
-    numbers that would have filled them so: what they have in common can be read back."""
+    numbers that would have filled them so: what they have in common can be read back.
+
+    enough: an interval with the number in its middle half. Rows that are not needed to say a number of it are filled as
+    agrees best with the field (H, W), integers: + where +1 is wanted, - where -1 is."""
     bits = number_bits(*frame.shape)
     if not 0 <= number < 1 << bits:
         raise ValueError(f"the number must be in [0, 2^{bits})")
+    field = np.zeros(frame.shape, np.int64) if field is None else field.astype(np.int64)
     # Decoding with cells as symbols: the number says which cell comes next, as if it had been written by them.
     digits, low = digits_of(number, bits), np.zeros(bits // DIGIT, np.uint64)
     coder, low_coder = new_coder(digits), new_coder(low)
     for top, left, height, width in regions:
         barred, may_need, occupied = _fence(height, width)
         cells = occupied.copy()
-        _walk(cells, barred, may_need, False, coder, digits, low_coder, low)
+        wanted = np.ascontiguousarray(field[top : top + height, left : left + width])
+        _walk(cells, barred, may_need, False, coder, digits, low_coder, low, wanted, *_free_from(enough))
         frame[top : top + height, left : left + width] = np.where(cells, -1, 1)
     return interval_of(low_coder, low)
 
@@ -185,7 +243,8 @@ def read_regions(frame: np.ndarray, regions: list[Region]) -> tuple[int, Interva
         cells = np.asarray(frame)[top : top + height, left : left + width] < 0
         # The fence is known, so each of its cells that differs is damage too.
         wrong += int((cells[0] != occupied[0]).sum() + (cells[1:, 0] != occupied[1:, 0]).sum())
-        wrong += _walk(cells, barred, may_need, True, coder, low, coder, low)
+        wrong += _walk(cells, barred, may_need, True, coder, low, coder, low, np.zeros((height, width), np.int64),
+                       *_free_from(None))
     interval = interval_of(coder, low)
     return interval.low + interval.size // 2, interval, wrong
 

@@ -1,14 +1,35 @@
-"""Redundant frames: bytes in tiles that differ in many cells, with Reed-Solomon redundancy over them."""
+"""Redundant frames: what is to be said in tiles, with Reed-Solomon redundancy over them.
 
+Flips: a byte a tile, in 256 tiles that differ in 8 cells at least, so that a tile with a few wrong cells is still told.
+Erasures: 13 bits a tile, in 8,192 of all tiles; more of a frame may be lost, but a wrong cell costs its tile.
+"""
+
+import itertools
+import math
 import zlib
+from collections.abc import Iterator
 
 import numpy as np
 import reedsolo
 
 from wheeler.dynamics.tiles import TILE, join_tiles, split_tiles, tile_codebook, tile_words
 
+KINDS = ("flips", "erasures")
 HEADERS = 3                                                                   # tiles with the length
 REDUNDANT_MEANING = 7                                                         # meaning tiles, where they can be spared
+SYMBOL_BITS = 13                                                              # of a tile against erasures
+_FIELD = 0x201B                                                               # x^13 + x^4 + x^3 + x + 1, primitive
+_LONGEST = 192                                                                # symbols that the first tile can tell of
+_GUESSED, _MISSING = 128, 3                                                   # ways to complete so many tiles, at most
+
+
+def kind_of(redundant: bool | str) -> str:
+    """"flips", "erasures", or "" for plain frames; True means flips. ValueError for anything else."""
+    if isinstance(redundant, bool):
+        return KINDS[0] if redundant else ""
+    if redundant not in ("", *KINDS):
+        raise ValueError(f"redundant is {redundant!r:.40}; it must be True, False, {' or '.join(map(repr, KINDS))}")
+    return redundant
 
 
 def tile_count(height: int, width: int) -> int:
@@ -18,6 +39,27 @@ def tile_count(height: int, width: int) -> int:
         raise ValueError(f"a redundant frame is made of {HEADERS + 3} to {HEADERS + 255} tiles of {TILE} x {TILE} "
                          f"cells, {height} x {width} cells are not")
     return count
+
+
+def redundant_bits(height: int, width: int, kind: str) -> float:
+    """The most bits that a redundant frame can say, with no redundancy left."""
+    count = tile_count(height, width)
+    # A byte a tile, without the tiles of the length and the two bytes of the checksum; or 13 bits, without the first.
+    return 8.0 * max(0, count - HEADERS - 2) if kind == KINDS[0] else float(SYMBOL_BITS * min(count - 1, _LONGEST))
+
+
+def seems_redundant(tiles: np.ndarray) -> bool:
+    """Whether tiles (n, 64) in {-1, 0, +1}, 0 unknown, are those of a redundant frame, damaged perhaps: nearly all are
+    near to the tiles of bytes, or of symbols. Meaning tiles may be any."""
+    tiles = tiles[np.abs(tiles).sum(1) > TILE**2 / 2]
+    scores = tiles @ tile_words().T
+    if not len(tiles) or (scores.max(1) / np.abs(tiles).sum(1)).mean() < 0.8:                  # words: 0.74 at most
+        return False
+    nearest = scores.argmax(1)
+    return max(np.isin(nearest, tile_codebook()).mean(), (nearest < 1 << SYMBOL_BITS).mean()) > 0.9
+
+
+# ---- against flips ----
 
 
 def _headers(count: int) -> list[int]:
@@ -77,3 +119,97 @@ def bytes_from_frame(frame: np.ndarray, checks: list[bytes]) -> tuple[bytes, byt
             if _two_bytes(data[:-2] + check) == data[-2:]:
                 return data[:-2], check
     return None
+
+
+# ---- against erasures ----
+
+
+def _erasure_words() -> np.ndarray:
+    """(8192, 64): the tile of each symbol."""
+    return tile_words()[: 1 << SYMBOL_BITS]
+
+
+def _erasure_code(spare: int, count: int) -> reedsolo.RSCodec:
+    # Made anew each time: the library keeps the tables of the field that was used last for all codecs.
+    return reedsolo.RSCodec(spare, nsize=count, c_exp=SYMBOL_BITS, prim=_FIELD)
+
+
+def frame_from_symbols(symbols: list[int], height: int, width: int) -> np.ndarray | None:
+    """A frame of tiles with symbols of 13 bits, and in all other tiles Reed-Solomon redundancy over GF(2^13); None if
+    there are too many. The first tile, of the 256 that no header is, tells how many there are."""
+    count = tile_count(height, width) - 1
+    if not 1 <= len(symbols) <= min(count, _LONGEST):
+        return None
+    spare = count - len(symbols)
+    word = list(_erasure_code(spare, count).encode(symbols)) if spare else symbols
+    first = tile_words()[tile_codebook()[255 - len(symbols)]]
+    return join_tiles(np.concatenate([first[None], _erasure_words()[word]]), height, width)
+
+
+def _told_symbols(tiles: np.ndarray) -> tuple[list[int], list[np.ndarray]]:
+    """Of tiles (n, 64) in {-1, 0, +1}, 0 unknown: the symbol of each, -1 where it is not the only one that agrees with
+    all its known cells; and for each the symbols that do, where they are 2 to 64."""
+    known = np.abs(tiles).sum(1)
+    agree = (tiles @ _erasure_words().T > known[:, None] - 1) & (known[:, None] >= TILE)
+    counts = agree.sum(1)
+    told = np.where(counts == 1, agree.argmax(1), -1).tolist()
+    few = (counts > 1) & (counts <= _GUESSED // 2)
+    return told, [np.flatnonzero(row if some else row[:0]) for row, some in zip(agree, few, strict=True)]
+
+
+def symbols_from_frame(frame: np.ndarray) -> Iterator[list[int]]:
+    """What a frame of symbols (H, W) may say, its cells -1, +1 or 0 for unknown, the likeliest first; nothing where it
+    seems to be no such frame. Tiles of which too little is left are erasures; where there are up to three more of them
+    than the redundancy bears, the ways to complete those that have few are tried."""
+    try:
+        count = tile_count(*frame.shape) - 1
+    except ValueError:
+        return
+    first, *rest = split_tiles(np.sign(frame).astype(np.float32))
+    tiles = np.stack(rest)
+    told, ways = _told_symbols(tiles)
+    known = count - told.count(-1)
+    # Whole tiles that no symbol has: a plain frame is full of them.
+    whole = [np.abs(tile).all() and symbol < 0 for symbol, tile in zip(told, tiles, strict=True)]
+    if sum(whole) > count // 4:
+        return
+    named = np.flatnonzero(tile_words()[tile_codebook()] @ first == TILE**2)
+    lengths = [255 - int(k) for k in named if 1 <= 255 - k <= min(count, _LONGEST)]
+    for length in lengths or range(1, min(known + _MISSING, count, _LONGEST) + 1):
+        for word in _completed(told, ways, length - known):
+            symbols = _decoded(word, length, tiles)
+            if symbols is not None:
+                yield symbols
+                if word.count(-1) + 2 <= count - length:                      # two symbols more than needed agree
+                    return
+
+
+def _completed(told: list[int], ways: list[np.ndarray], missing: int) -> Iterator[list[int]]:
+    """A word of symbols, -1 unknown, with `missing` more of them known, in each of the ways that its tiles leave; the
+    word itself where nothing is missing, none where there are too many ways."""
+    easy = sorted((len(way), k) for k, way in enumerate(ways) if len(way))[: max(0, missing)]
+    if missing > _MISSING or len(easy) < missing or math.prod(size for size, _ in easy) > _GUESSED:
+        return
+    for guess in itertools.product(*(ways[k] for _, k in easy)):
+        word = list(told)
+        for (_, k), symbol in zip(easy, guess, strict=True):
+            word[k] = int(symbol)
+        yield word
+
+
+def _decoded(word: list[int], length: int, tiles: np.ndarray) -> list[int] | None:
+    """The symbols that a word says, -1 unknown; None where it is none, or where the tiles (n, 64) of the unknown ones,
+    as far as cells are known, say otherwise."""
+    spare = len(word) - length
+    lost = [k for k, symbol in enumerate(word) if symbol < 0]
+    if not spare:
+        return word if not lost else None
+    code = _erasure_code(spare, len(word))
+    try:
+        symbols = [int(x) for x in code.decode([max(0, symbol) for symbol in word], erase_pos=lost)[0]]
+    except (reedsolo.ReedSolomonError, ZeroDivisionError):
+        return None
+    left = tiles[lost]
+    agree = (left * _erasure_words()[np.array(code.encode(symbols))[lost]]).sum()
+    # A wrong symbol's tile has a third of its cells wrong; the dynamics change a few beside what is lost.
+    return symbols if agree >= 0.6 * np.abs(left).sum() else None

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
-from tqdm import tqdm
 
+from wheeler.cli import progress
 from wheeler.dynamics.tiles import TILE, split_tiles
 from wheeler.frame.cells import word_regions
 from wheeler.frame.code import FrameCode, Reading, Written
+from wheeler.frame.redundant import KINDS
 from wheeler.measure.memories import Pool, chunks, costs
 from wheeler.measure.metrics import beginnings, collapse, language_model_bits
 from wheeler.measure.recall import ranks, shown
@@ -55,7 +56,7 @@ def bits(pool: Pool, count: int, seed: int) -> dict:
     bootstrap samples of the texts."""
     texts = pool.texts[: min(count, pool.unseen)]
     tiles, found = pool.code.meaning_tiles(texts), {}
-    for k in tqdm([k for k in TILES if k <= tiles.shape[1]], desc="bits given tiles", leave=False):
+    for k in progress([k for k in TILES if k <= tiles.shape[1]], "bits given tiles"):
         found[k] = costs(pool.code, texts, [row[:k] for row in tiles])
     again, result = np.random.default_rng([seed, 2]).integers(len(texts), size=(1000, len(texts))), {}
     print(f"bits of the words of {len(texts)} unseen texts given meaning tiles, and the ratio to none:")
@@ -218,7 +219,7 @@ def read_damaged(code: FrameCode, written: Sequence[Written], frames: np.ndarray
         for one, frame in part:
             foreign, candidates = code.look(frame)
             last = code.interval(one.ids, one.charges)
-            exact = one.fits and any(n in last and np.array_equal(tiles, one.tiles) for n, _, tiles in candidates)
+            exact = one.fits and any(n in last and np.array_equal(tiles, one.tiles) for n, _, tiles, _ in candidates)
             lost += [(len(out), frame)] if not exact and not foreign else []
             ids, text = (one.ids, code.text_of(one.ids)) if exact else ([], None)
             out.append(Reading(text, exact, 0, 0.0, ids, foreign))
@@ -237,7 +238,8 @@ def erased(pool: Pool, count: int, seed: int) -> dict:
     frames = {"whole texts": (pool.texts[:count], code.write(pool.texts[:count]))}
     short = beginnings(subject.data, min(64, subject.model.config.max_seq_len), count)
     if short:
-        frames[f"redundant, {len(short[0])} tokens"] = short, code.write(short, redundant=True)
+        for kind in KINDS:
+            frames[f"against {kind}, {len(short[0])} tokens"] = short, code.write(short, redundant=kind)
     print(f"a square of the frame erased, {count} texts; word for word; content words that are in what is read; in "
           "what is read of another text:")
     for name, (texts, written) in frames.items():

@@ -3,10 +3,10 @@
 Texts are whole unseen texts shorter than max_seq_len tokens, in random order; training texts are distractors.
 
 **Stand-ins.** Memories that are unseen texts, and all cues, are frames as `FrameCode.write` gives them. Distractors are
-`FrameCode.sketch`: header, meaning tiles and number of rows of words are theirs, the words' cells hold random numbers
-of the same code, because writing words takes minutes a thousand. The salt of the code makes written words as random:
-50 distractors are written in every run, and their correlations with other frames stand in the output beside those of
-their stand-ins. A stand-in is never right, so it is never decoded.
+`FrameCode.sketch`: header, meaning tiles, number of rows of words and free rows are theirs, but random bits stand for
+the words, as many as they cost, because writing words takes minutes a thousand. The salt of the code makes written
+words as random: 50 distractors are written in every run, and their correlations with other frames stand in the output
+beside those of their stand-ins. A stand-in is never right, so it is never decoded.
 """
 
 import re
@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
+from wheeler.cli import progress
 from wheeler.frame.code import FrameCode, Written
 from wheeler.measure.metrics import Subject, collapse, hash_frames, rows_of
 from wheeler.measure.probes import paraphrase
@@ -29,7 +29,7 @@ from wheeler_cpu import add_noise
 
 
 def chunks(items: Sequence, size: int, what: str) -> Iterator[Sequence]:
-    for start in tqdm(range(0, len(items), size), desc=what, leave=False):
+    for start in progress(range(0, len(items), size), what):
         yield items[start : start + size]
 
 

@@ -11,9 +11,9 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from models import WheelerTextAutoencoder
+from wheeler.cli import progress
 from wheeler.dynamics.differentiable import settle
 from wheeler.frame.cells import check_sides
 from wheeler.model.checkpoint import find_checkpoint, read_checkpoint
@@ -107,7 +107,7 @@ def reconstruct_frames(code, texts: Sequence[list[int]], batch_size: int = 64) -
     written = code.write(texts)
     frames, fits = np.stack([one.frame for one in written]), [one.fits for one in written]
     order, predictions = np.argsort([len(text) for text in texts], kind="stable"), [[]] * len(texts)
-    for start in tqdm(range(0, len(order), batch_size), desc="reading the frames", leave=False):
+    for start in progress(range(0, len(order), batch_size), "reading the frames"):
         rows = order[start : start + batch_size]
         for i, reading in zip(rows, code.read(frames[rows]), strict=True):
             ids = reading.ids
@@ -262,7 +262,7 @@ def overlap(texts: Sequence[str], training: Iterable[str], shingle: int = 5) -> 
                                    token_pattern=r"\S+", lowercase=False, dtype=np.float32)
     mine = vectorizer.transform(texts)
     total, best = np.diff(mine.indptr), np.zeros(len(texts))
-    for start in tqdm(range(0, len(training), 5000), desc="looking for duplicates", unit="5k texts", leave=False):
+    for start in progress(range(0, len(training), 5000), "looking for duplicates", unit="5k texts"):
         common = (mine @ vectorizer.transform(training[start : start + 5000]).T).max(axis=1).toarray().ravel()
         best = np.maximum(best, common)
     known = set(training)
@@ -286,7 +286,7 @@ def hash_frames(texts: Sequence[str], height: int, width: int) -> np.ndarray:
 def hash_memory(texts: Sequence[str], height: int, width: int):
     """A WheelerMemory of the attractors of the texts' hash frames, each under its text."""
     memory = WheelerMemory(width, height)
-    for start in tqdm(range(0, len(texts), 1000), desc="hash frames", leave=False, disable=len(texts) < 2000):
+    for start in progress(range(0, len(texts), 1000), "hash frames", len(texts) >= 2000):
         part = list(texts[start : start + 1000])
         memory.remember(hash_frames(part, height, width), part)
     return memory

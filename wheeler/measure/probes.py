@@ -13,8 +13,8 @@ import textwrap
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
+from wheeler.cli import progress
 from wheeler.figures import new_figure, save_figure
 from wheeler.measure.metrics import Subject, language_model_bits
 from wheeler.training.data import Row
@@ -72,7 +72,7 @@ def space(subject: Subject, num_samples: int = 2, length: int = 64, square: int 
         raise ValueError(f"--square {square} must divide the grid_size {c.grid_size}")
     squares = (c.grid_size // square) ** 2
     every = np.stack([lost_tokens(subject, ids, square, batch_size)           # (texts, squares, tokens) bool
-                      for ids in tqdm(texts, desc="hiding squares of the grid", leave=False)])
+                      for ids in progress(texts, "hiding squares of the grid")])
     tokens, owners, carry = every.any(1), every.sum(1), every.any(2)
     result = {
         "texts": len(texts), "tokens": len(texts[0]), "square": square, "squares": squares,
@@ -190,7 +190,7 @@ def walk_between(subject: Subject, pairs: list[tuple[Row, Row]],
     shape, shown = (len(pairs), len(WAY)), []
     found = {"distances": np.zeros((*shape, 2)), "exact": np.zeros((*shape, 2), bool), "fluency": np.zeros(shape)}
     encode = lambda ids: subject.model.encode(torch.tensor([ids], device=subject.device))
-    for k, (a, b) in enumerate(tqdm(pairs, desc="interpolating", leave=False)):
+    for k, (a, b) in enumerate(progress(pairs, "interpolating")):
         first, last = encode(a), encode(b)
         out = decode_in_parts(subject, [torch.lerp(first, last, float(t)) for t in WAY], len(a), batch_size)
         said, ends = subject.say(out), subject.say((a, b))

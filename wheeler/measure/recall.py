@@ -28,7 +28,7 @@ from wheeler.measure.memories import (
     standardised,
 )
 from wheeler.memory.bits import pack
-from wheeler.memory.nearness import nearness, tile_bits
+from wheeler.memory.nearness import nearness
 from wheeler.training.scores import share
 from wheeler.training.texts import BOM
 
@@ -44,9 +44,7 @@ def shown(row: dict, name: str) -> str:
 def tile_scores(cues: np.ndarray, of_cues: np.ndarray, frames: np.ndarray, of_frames: np.ndarray) -> np.ndarray:
     """(cues, memories) Pearson's correlation over the meaning tiles that both frames have; -1 where they share none.
     of_cues, of_frames: how many tiles each frame has."""
-    tiles = lambda x: tile_bits(pack(x), *x.shape[1:])
-    known = tiles(frames)
-    return np.float32([nearness(cue, count, known, of_frames) for cue, count in zip(tiles(cues), of_cues, strict=True)])
+    return np.float32(nearness(pack(cues), of_cues, pack(frames), of_frames, *frames.shape[1:]))
 
 
 

@@ -1,4 +1,4 @@
-"""Speed of the dynamics and of recall: the sections dynamics, torch and recall of bench.py."""
+"""Speed of the dynamics, of recall and of stores: the sections dynamics, torch, recall and store of bench.py."""
 
 import os
 import subprocess
@@ -12,10 +12,14 @@ import numpy as np
 import torch as t
 
 import wheeler_cpu
+from models import WheelerTextAutoencoder
+from wheeler.cli import progress
 from wheeler.dynamics.differentiable import settle, tick
 from wheeler.dynamics.kernels import TOLERANCE, run, scratch
 from wheeler.measure.timing import best_of, table
 from wheeler.memory.bits import distances, unpack
+from wheeler.memory.texts import frames_of_texts
+from wheeler.training.stories import stories
 from wheeler_cpu import WheelerMemoryCPU
 from wheeler_store import WheelerMemory
 
@@ -187,4 +191,76 @@ def recall(args):
             rows.append((f"{n:,}", *cells, f"{load_s:.2f} s"))
             out[n] = {**{f"ms_{k}": v * 1e3 for k, v in times.items()}, "s_load": load_s}
     table(rows)
+    return out
+
+
+def _written_memory(model, n, rng, drawn=256, batch=1000):
+    """A memory with a model of n made-up texts. Their frames have meaning tiles and, for words, random numbers: the
+    upper half of one of `drawn` frames and the lower half of another, settled, since making n takes minutes."""
+    memory, code, vocab = WheelerMemory(model=model), model.frame_code(), model.config.vocab_size
+    ids = rng.integers(vocab // 2, vocab, (min(n, drawn), 60)).tolist()
+    made = code.sketch(ids, lambda texts, _: np.full(len(texts), 200.0))
+    frames, texts = np.stack([one.frame for one in made]), [model.tokenizer.decode(row) for row in ids]
+    for start in progress(range(0, n, batch), "making memories"):
+        places = np.arange(start, min(start + batch, n))
+        part = frames[places % drawn]
+        part[:, part.shape[1] // 2 :] = frames[(places + places // drawn) % len(frames), part.shape[1] // 2 :]
+        memory.remember(part, [f"{k}: {texts[k % drawn]}" for k in places])
+    return memory
+
+
+def _plain_files(folder, contents, n):
+    """Write each of the contents n times, as plainly as can be, and flush them to the disk."""
+    folder.mkdir()
+    for k in range(n):
+        for name, content in contents.items():
+            with open(folder / f"{k}{name}", "wb") as file:
+                file.write(content)
+    if hasattr(os, "sync"):  # not on Windows
+        os.sync()
+
+
+def store(args):
+    """--memories texts in a store and in the public layout, written and read, seconds of the clock and of the
+    processor; beside them as many plain files of the same sizes. Recall of a text, without the making of its frame."""
+    n, rows, out = args.memories, [("memories: " + f"{args.memories:,}", "seconds", "of the processor")], {}
+    model = WheelerTextAutoencoder.load_from_checkpoint(args.checkpoint, "cpu")
+    memory = _written_memory(model, n, np.random.default_rng(args.seed))
+
+    def once(name, function):
+        nonlocal out
+        wall, used = time.perf_counter(), time.process_time()
+        result = function()
+        wall, used = time.perf_counter() - wall, time.process_time() - used
+        out |= {f"s_{name.replace(' ', '_')}": wall, f"s_{name.replace(' ', '_')}_processor": used}
+        rows.append((name, f"{wall:.2f}", f"{used:.2f}"))
+        return result
+
+    with tempfile.TemporaryDirectory(dir=args.dir) as folder:
+        folder, again = Path(folder), WheelerMemory(model=model)
+        once("save", lambda: memory.save(folder / "store"))
+        loaded = once("load", lambda: WheelerMemory.load(folder / "store", model))
+        assert once("export", lambda: memory.export_public(folder / "public")) == n
+        assert once("export again", lambda: memory.export_public(folder / "public")) == n
+        assert once("import", lambda: again.import_public(folder / "public")) == (n, [])
+        pair = [next((folder / "public").rglob(f"*.np{kind}")) for kind in "yz"]
+        contents = {file.suffix: file.read_bytes() for file in pair}
+        once("plain files", lambda: _plain_files(folder / "plain", contents, n))
+        assert sorted(again) == sorted(loaded) == sorted(memory)
+        out["bytes_a_memory"] = sum(map(len, contents.values()))
+        table(rows)
+        text = " ".join(stories("validation", 1)[0].split()[:20])
+        given = frames_of_texts(model, [text])
+
+        class Ready(WheelerMemory):  # the cue's frame is there already
+            def _frames(self, cue):
+                return given, False
+
+        ready = Ready.load(folder / "store", model)
+        for by in ("frame", "meaning"):
+            ready.recall(text, by=by)
+            out[f"ms_recall_{by}"] = 1e3 * best_of(lambda by=by: ready.recall(text, by=by), repeats=25, least=0)
+    out["ms_cue"] = 1e3 * best_of(lambda: frames_of_texts(model, [text]), repeats=args.repeats, least=0)
+    print(f"recall of a text among {n:,}: {out['ms_cue']:.1f} ms for its frame, then {out['ms_recall_frame']:.1f} ms "
+          f"by frame, {out['ms_recall_meaning']:.1f} ms by meaning\n")
     return out

@@ -1,8 +1,9 @@
-"""How texts survive the Wheeler dynamics: sections lengths, disturb, ticks and picture of evaluate.py.
+"""How texts survive the Wheeler dynamics: sections lengths, disturb, fidelity, ticks and picture of evaluate.py.
 
     python evaluate.py picture --checkpoint checkpoints/best.pt --dataset sample  # three texts through the collapse
     python evaluate.py lengths --checkpoint checkpoints/best.pt --dataset sample  # how much text a frame carries
     python evaluate.py disturb --checkpoint checkpoints/best.pt --dataset sample  # noise, erasures, sign flips
+    python evaluate.py fidelity --checkpoint checkpoints/best.pt --dataset sample # noise and rule v0.3, hash frames too
     python evaluate.py ticks --checkpoint checkpoints/best.pt --dataset sample    # against ticks of the dynamics
 
 Texts are the beginnings of the validation texts, cut to a number of tokens and closed by the end token; frames are
@@ -16,15 +17,18 @@ import textwrap
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
+from wheeler.cli import progress
 from wheeler.figures import new_figure, save_figure
 from wheeler.frame.code import FrameCode, Written, frame_bits
-from wheeler.measure.metrics import LENGTHS, Subject, beginnings, collapse, evenly
+from wheeler.measure.metrics import LENGTHS, Subject, beginnings, collapse, evenly, hash_frames
+from wheeler.measure.theory import likeness, returned
 from wheeler.training.scores import closed, share
-from wheeler_cpu import add_noise, frame_image
+from wheeler_cpu import WheelerMemoryCPU, add_noise, frame_image
 
 TICKS = (0, 1, 2, 5, 10, 20, 50, 100, None)                                   # None: to the attractor
+STRENGTHS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0)            # standard deviations of noise
+MEAN_OF = (0.1, 0.25, 0.5, 0.75, 1.0)                                         # those whose mean fidelity is told
 
 
 def disturbances(rng: np.random.Generator) -> dict[str, list[tuple[str, object]]]:
@@ -78,7 +82,7 @@ def lengths(subject: Subject, lengths: tuple[int, ...] = LENGTHS, num_samples: i
                 keys = [(frame < 0).tobytes() for frame in given]
                 new = [i for i, key in enumerate(keys) if keys.index(key) == i and key not in known and
                        (fits[i] or name.startswith("control"))]
-                for start in tqdm(range(0, len(new), batch_size), desc=f"{side} x {side}, {label}", leave=False):
+                for start in progress(range(0, len(new), batch_size), f"{side} x {side}, {label}"):
                     rows = new[start : start + batch_size]
                     readings = code.read(given[rows])
                     known |= {keys[i]: r.text if r.exact else None for i, r in zip(rows, readings, strict=True)}
@@ -168,7 +172,7 @@ def disturb(subject: Subject, num_samples: int = 500, length: int = 64, grid_sam
         whens = ("read at once", "after the collapse")
         curves = {redundancy + when: [] for redundancy in written for when in whens}
         curves |= {"grid, read at once": []} if some else {}
-        for (strength, damage), (_, other) in zip(tqdm(strengths, desc=kind, leave=False), others[kind], strict=True):
+        for (strength, damage), (_, other) in zip(progress(strengths, kind), others[kind], strict=True):
             damaged = [(every, damage(frames_of[name], strength)) for name, every in written.items()]
             versions = [(every, given) for every, hurt in damaged for given in (hurt, collapse(hurt))]
             for name, (every, given) in zip(curves, versions, strict=False):
@@ -209,6 +213,58 @@ def disturb(subject: Subject, num_samples: int = 500, length: int = 64, grid_sam
     print(f"texts cost {bits:.0f} bits; share that fits: {fits}; control, the text before: "
           f"{max(row['control'] for row in result.values()):.1%} at most")
     return result | {"fits": fits, "text_bits": bits}
+
+
+def fidelity(subject: Subject, num_samples: int = 50, length: int = 40, seed: int = 0,
+             output_dir: str = "figures") -> dict:
+    """How frames come back from Gaussian noise under rule v0.3 (`theory.returned`): fidelity, the mean correlation with
+    what they were, and whether the text is still in them. Plain frames are of unseen texts, whole or cut to max_seq_len
+    tokens, redundant ones of their beginnings, `length` tokens; both only where the words fit. hash: the attractors of
+    the whole texts' hash frames, which hold no text. All kinds get the same noise. Recovered as in `disturb`."""
+    code, data, side = subject.code, subject.data, subject.model.config.grid_size
+    texts = {"plain": [data.row(i) for i in evenly(len(data), num_samples)],
+             "redundant": subject.beginnings(length, num_samples)}
+    written = {kind: [one for one in code.write(rows, kind == "redundant") if one.fits] for kind, rows in texts.items()}
+    for kind in [kind for kind, every in written.items() if not every]:
+        print(f"left out: none of {len(texts[kind])} texts of {len(texts[kind][0])} tokens fits into a {kind} frame")
+        del written[kind]
+    hashed = hash_frames(subject.say(texts["plain"]), side, side)
+    frames = {"hash": WheelerMemoryCPU(side, side, rule="v0.3").run_dynamics(hashed).final_frame}
+    frames |= {kind: np.stack([one.frame for one in every]) for kind, every in written.items()}
+    rngs, result = {kind: np.random.default_rng(seed) for kind in frames}, {}
+    print("frames of " + ", ".join(f"{len(every)} {kind} texts of {np.mean([len(one.ids) for one in every]):.0f} tokens"
+                                   for kind, every in written.items()))
+    print(f"{'noise':<6}{'hash':>7}" + "".join(f"{kind:>11}  {'exact':<24}" for kind in written))
+    for strength in STRENGTHS:
+        line = f"{strength:<6}"
+        for kind, attractors in frames.items():
+            after = returned(attractors, strength, rngs[kind])
+            row = {"fidelity": likeness(attractors, after)}
+            if kind in written:
+                row |= share(recovered(code, written[kind], after)[0])
+            result[f"{strength}, {kind}"] = row
+            line += f"{row['fidelity']:>{11 if kind in written else 7}.3f}" + (
+                f"  {row['exact_match']:<7.1%}({row['interval'][0]:.1%} - {row['interval'][1]:.1%})".ljust(26)
+                if kind in written else "")
+        print(line.rstrip(), flush=True)
+    means = {kind: float(np.mean([result[f"{s}, {kind}"]["fidelity"] for s in MEAN_OF])) for kind in frames}
+    print(f"mean fidelity of noise {', '.join(map(str, MEAN_OF))}: " + ", ".join(
+        f"{kind} {mean:.3f}" for kind, mean in means.items()))
+    figure = new_figure(11, 4)
+    axes = figure.subplots(1, 2)
+    for i, kind in enumerate(frames):
+        rows = [result[f"{s}, {kind}"] for s in STRENGTHS]
+        axes[0].plot(STRENGTHS, [r["fidelity"] for r in rows], "o-", color=f"C{i}", label=kind)
+        if kind in written:
+            axes[1].plot(STRENGTHS, [r["exact_match"] for r in rows], "o-", color=f"C{i}", label=kind)
+            axes[1].fill_between(STRENGTHS, *zip(*(r["interval"] for r in rows), strict=True), alpha=0.15,
+                                 color=f"C{i}")
+    for axis, name in zip(axes, ("correlation with the frame before", "exact match"), strict=True):
+        axis.set(xlabel='Gaussian noise, then rule "v0.3"', ylabel=name, ylim=(-0.03, 1.03))
+        axis.legend(fontsize=8)
+        axis.grid(alpha=0.3)
+    save_figure(figure, output_dir, "survive_fidelity")
+    return result | {"mean_fidelity": means}
 
 
 def ticks(subject: Subject, num_samples: int = 500, length: int = 64, seed: int = 0,

@@ -20,7 +20,7 @@ import sys
 
 import numpy as np
 
-from wheeler.cli import Parser
+from wheeler.cli import Parser, complaint
 from wheeler.dynamics.compiled import jit
 from wheeler.figures import new_figure, save_figure
 from wheeler_cpu import WheelerMemoryCPU, frame_image, tick
@@ -294,18 +294,23 @@ def survival(patterns=20, size=64, amplitudes=(0.1, 0.5, 0.9), ties=("min", "max
     return table, drawn
 
 
-def fidelity(attractors, strengths=(0.1, 0.25, 0.5, 0.75, 1.0), rule="v0.3", seed=0):
-    """How well attractors (B, H, W), float32 in [-1, 1] and none of them constant, come back from Gaussian noise of
-    these strengths (standard deviations), the disturbed frame being clipped to [-1, 1] and settled under the rule:
-    {strength: mean Pearson correlation}. ValueError for bad frames."""
-    rng, found = np.random.default_rng(seed), {}
+def returned(attractors, strength, rng, rule="v0.3"):
+    """What attractors (B, H, W), float32 in [-1, 1], come to, float32, after Gaussian noise of this strength (standard
+    deviation), the disturbed frame being clipped to [-1, 1] and settled under the rule. ValueError for bad frames."""
     dynamics = WheelerMemoryCPU(attractors.shape[2], attractors.shape[1], rule=rule)
-    for strength in strengths:
-        hurt = np.clip(attractors + strength * rng.standard_normal(attractors.shape), -1, 1).astype(np.float32)
-        finals = dynamics.run_dynamics(hurt).final_frame
-        pairs = zip(attractors, finals, strict=True)
-        found[strength] = float(np.mean([np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in pairs]))
-    return found
+    hurt = np.clip(attractors + strength * rng.standard_normal(attractors.shape), -1, 1).astype(np.float32)
+    return dynamics.run_dynamics(hurt).final_frame
+
+
+def likeness(frames, others):
+    """Mean Pearson correlation of frames (B, H, W) with others of the same shape, pair by pair; none is constant."""
+    return float(np.mean([np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(frames, others, strict=True)]))
+
+
+def fidelity(attractors, strengths=(0.1, 0.25, 0.5, 0.75, 1.0), rule="v0.3", seed=0):
+    """How well attractors come back from noise of these strengths: {strength: likeness}; see `returned`."""
+    rng = np.random.default_rng(seed)
+    return {strength: likeness(attractors, returned(attractors, strength, rng, rule)) for strength in strengths}
 
 
 def survival_figure(table, drawn, output_dir, amplitude=0.9, crop=32):
@@ -355,7 +360,7 @@ def main(argv=None):
         print(f"{args.size}x{args.size}, {structure(frame)['minus']:.3f} of the cells at -1", flush=True)
         np.save(args.out, frame)
     except (OSError, ValueError) as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        print(f"{parser.prog}: error: {complaint(error)}", file=sys.stderr)
         return 2
     return 0
 

@@ -3,23 +3,42 @@
 import numpy as np
 from numba import prange
 
-from wheeler.dynamics.compiled import parallel
+from wheeler.dynamics.compiled import jit, parallel
+
+
+@jit
+def ones(x):
+    """How many bits of x, uint64, are set."""
+    one, two, four = np.uint64(0x5555555555555555), np.uint64(0x3333333333333333), np.uint64(0x0F0F0F0F0F0F0F0F)
+    x = x - ((x >> np.uint64(1)) & one)  # LLVM knows these lines as popcount
+    x = (x & two) + ((x >> np.uint64(2)) & two)
+    x = (x + (x >> np.uint64(4))) & four
+    return (x * np.uint64(0x0101010101010101)) >> np.uint64(56)
 
 
 @parallel
 def distances(signs, queries, out):
     """out (Q, n) int32: Hamming distances of queries (Q, words) to signs (n, words), both uint64."""
-    one, two, four = np.uint64(0x5555555555555555), np.uint64(0x3333333333333333), np.uint64(0x0F0F0F0F0F0F0F0F)
     for k in prange(signs.shape[0]):
         for q in range(queries.shape[0]):
             count = np.uint64(0)
             for w in range(signs.shape[1]):
-                x = signs[k, w] ^ queries[q, w]  # LLVM knows the next lines as popcount
-                x = x - ((x >> np.uint64(1)) & one)
-                x = (x & two) + ((x >> np.uint64(2)) & two)
-                x = (x + (x >> np.uint64(4))) & four
-                count += (x * np.uint64(0x0101010101010101)) >> np.uint64(56)
+                count += ones(signs[k, w] ^ queries[q, w])
             out[q, k] = np.int32(count)
+
+
+@parallel
+def counts_within(signs, queries, masks, which, negative, different):
+    """The same within masks (M, words) uint64, that of query q and row k being masks[which[q, k]]: negative (Q, n)
+    int32, the bits set in signs (n, words), and different (Q, n) int32, those that are not as in queries (Q, words)."""
+    for k in prange(signs.shape[0]):
+        for q in range(queries.shape[0]):
+            set_here, unlike = np.uint64(0), np.uint64(0)
+            for w in range(signs.shape[1]):
+                mask = masks[which[q, k], w]
+                set_here += ones(signs[k, w] & mask)
+                unlike += ones((signs[k, w] ^ queries[q, w]) & mask)
+            negative[q, k], different[q, k] = np.int32(set_here), np.int32(unlike)
 
 
 def correlation(different, mine, theirs, cells):
@@ -32,7 +51,7 @@ def correlation(different, mine, theirs, cells):
 def pack(frames):
     """Signs of frames (B, H, W) as bits: (B, words) uint64, bit set where the cell is below 0, unused bits 0."""
     bits = np.packbits(frames.reshape(len(frames), -1) < 0, axis=1)
-    return np.pad(bits, ((0, 0), (0, -bits.shape[1] % 8))).view(np.uint64)
+    return (np.pad(bits, ((0, 0), (0, -bits.shape[1] % 8))) if bits.shape[1] % 8 else bits).view(np.uint64)
 
 
 def unpack(signs, height, width):

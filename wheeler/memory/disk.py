@@ -7,7 +7,33 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from wheeler.cli import brief, reason
+
 LOCK_FILE, LOCK_SECONDS = "writer.lock", 30.0
+
+
+def folder_named(folder):
+    """The Path of a folder that is named by a str or a path; ValueError for what cannot name one."""
+    try:
+        path = os.fspath(folder)
+    except TypeError:
+        path = None
+    if not isinstance(path, str) or not path or "\0" in path:  # Path("") would be the folder that one is in
+        raise ValueError(f"folder is {brief(folder)}; it must be the path of a folder")
+    return Path(path)
+
+
+@contextmanager
+def written_to(folder):
+    """Makes a folder if it is missing. What the disk refuses, then or inside, is one line that names the folder, in an
+    error of the same kind (an OSError)."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        if error.errno is None:  # one of ours, as TimeoutError
+            raise
+        raise type(error)(f"{folder} cannot be written: {reason(error)}") from error
 
 
 @contextmanager

@@ -10,15 +10,23 @@ attractor, and no memory of its own. The layout was taken from that project's be
 
 import io
 import json
+import os
 from collections import namedtuple
 from datetime import datetime, timezone
-from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
-from wheeler.memory.bits import pack
-from wheeler.memory.disk import locked, remove, remove_leftover, write_many, write_whole
+from wheeler.cli import brief, progress, reason
+from wheeler.memory.bits import pack, unpack
+from wheeler.memory.disk import (
+    folder_named,
+    locked,
+    remove,
+    remove_leftover,
+    write_many,
+    write_whole,
+    written_to,
+)
 from wheeler.memory.saved import seconds
 
 CHUNK = "general"  # where that project puts what fits no other chunk
@@ -36,9 +44,12 @@ def import_public(memory, folder, chunk=None):
     of what did not: companions, files that are unreadable or of another size, entries without text or with a wrong
     field. ValueError where the folder has no index.json of a chunk at all, or not the one that was asked for.
     """
-    root = Path(folder) / "chunks"
-    names = [_part("chunk", chunk)] if chunk is not None else sorted(p.parent.name for p in root.glob("*/index.json"))
-    if not names or not (root / names[0] / "index.json").exists():
+    root = folder_named(folder) / "chunks"
+    if chunk is not None:
+        names = [_part("chunk", chunk)]
+    else:  # isdir is False, and glob raises, where the disk refuses the name
+        names = sorted(p.parent.name for p in root.glob("*/index.json")) if os.path.isdir(root) else []
+    if not names or not os.path.exists(root / names[0] / "index.json"):
         raise ValueError(f"there is no {root / (chunk or '*') / 'index.json'}, which a store in the public layout has")
     found, skipped, indexes = {}, [], {}
     for name in names:
@@ -47,7 +58,7 @@ def import_public(memory, folder, chunk=None):
         except ValueError as error:
             skipped.append((f"chunks/{name}/index.json", str(error)))
     items = [(name, key, item) for name, index in indexes.items() for key, item in index.items()]
-    for name, key, item in tqdm(items, desc="import", leave=False, disable=len(items) < BAR_FROM):
+    for name, key, item in progress(items, "import", len(items) >= BAR_FROM):
         try:
             entry, signs = _read_memory(memory, root / name, key, item)
             other = found.get(entry["key"])
@@ -58,8 +69,8 @@ def import_public(memory, folder, chunk=None):
                                 f"chunk {name} has a newer memory of the same text"))
             found[entry["key"]] = entry, signs
         except (OSError, EOFError, LookupError, TypeError, AttributeError, OverflowError, ValueError) as error:
-            reason = f"no {error}" if isinstance(error, KeyError) else str(error)
-            skipped.append((f"chunks/{name}/attractors/{key}.npy", reason))
+            why = f"no {error}" if isinstance(error, KeyError) else reason(error)
+            skipped.append((f"chunks/{name}/attractors/{key}.npy", why))
     if found:
         memory._append(np.stack([signs for _, signs in found.values()]), [entry for entry, _ in found.values()])
     return Imported(len(found), skipped)
@@ -71,16 +82,8 @@ def _read_memory(memory, base, key, item):
     own_key = memory.key(text)
     if text.startswith(POLAR) or (type(metadata) is dict and metadata.get("memory_type") in COMPANIONS):
         raise ValueError("a companion of another memory")
-    frame = np.lib.format.open_memmap(base / "attractors" / f"{_part('key', key)}.npy", mode="r")
     size = (memory.dynamics.height, memory.dynamics.width)
-    if frame.shape != size:
-        raise ValueError(f"the attractor is {frame.shape}; this memory takes (height, width) {size}")
-    if frame.dtype.kind not in "fi":
-        raise ValueError(f"the attractor's dtype is {frame.dtype}; it must be a float or a signed integer")
-    most = 1 if frame.dtype.kind == "f" else 127
-    if not (np.abs(frame.astype(np.float64)) <= most).all():
-        raise ValueError(f"the attractor has values outside [-{most}, {most}] or NaN")
-    signs = pack(np.asarray(frame)[None])[0]
+    signs = pack(_read_attractor(base / "attractors" / f"{_part('key', key)}.npy", size)[None])[0]
     ticks = int(item.get("convergence_ticks", 0))
     if not 0 <= ticks < 2**63:
         raise ValueError(f"convergence_ticks is {ticks}; it must be from 0 to 2^63 - 1")
@@ -88,6 +91,31 @@ def _read_memory(memory, base, key, item):
              "timestamp": seconds(item["timestamp"]), "metadata": metadata,
              "negative": int(np.bitwise_count(signs).sum()), "chunk": base.name}
     return entry, signs
+
+
+def _read_attractor(path, size):
+    """The attractor (H, W) of a .npy file. Its header is checked first, so that a wrong one is not read at all: a
+    memory map would spare that too, and takes three times as long."""
+    with open(path, "rb") as file:
+        try:
+            version = np.lib.format.read_magic(file)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, by_columns, dtype = read(file)
+        except Exception as error:  # a damaged header has half a dozen types of errors
+            shown = f"{type(error).__name__}: {brief(str(error))}"
+            raise ValueError(f"{path} is not a readable .npy file ({shown})") from None
+        if shape != size:
+            raise ValueError(f"the attractor is {shape}; this memory takes (height, width) {size}")
+        if dtype.kind not in "fi":
+            raise ValueError(f"the attractor's dtype is {dtype}; it must be a float or a signed integer")
+        content = file.read(dtype.itemsize * size[0] * size[1])
+    frame = np.frombuffer(content, dtype).reshape(size, order="F" if by_columns else "C")
+    most = 1 if dtype.kind == "f" else 127
+    with np.errstate(invalid="ignore"):  # numpy warns of some NaN
+        inside = (np.abs(frame.astype(np.float64)) <= most).all()
+    if not inside:
+        raise ValueError(f"the attractor has values outside [-{most}, {most}] or NaN")
+    return frame
 
 
 def export_public(memory, folder, chunk=None):
@@ -99,15 +127,14 @@ def export_public(memory, folder, chunk=None):
     there. What this store wrote before and has not changed is not written again. The attractors stand under that
     project's rule (see standing); the history of a brick is the attractor alone. ValueError for a chunk that is no
     folder's name and for an unreadable index.json; nothing is written then. TimeoutError where another process keeps
-    the folder locked.
+    the folder locked; OSError that names the folder where the disk refuses it.
     """
-    root = Path(folder) / "chunks"
-    places = {}  # chunk -> {key: entry}
+    folder = folder_named(folder)
+    root, places = folder / "chunks", {}  # chunk -> {key: entry}
     for entry in memory.entries:
         name = _part("chunk", entry.get("chunk", CHUNK) if chunk is None else chunk)
         places.setdefault(name, {})[memory.key(entry["text"])] = entry
-    root.mkdir(parents=True, exist_ok=True)
-    with locked(folder):
+    with written_to(folder), locked(folder):
         indexes = {name: read_index(root / name) for name in places}
         place_of, todo = {}, {}
         for name, entries in places.items():
@@ -119,7 +146,7 @@ def export_public(memory, folder, chunk=None):
             place.mkdir(parents=True, exist_ok=True)
             remove_leftover(place, "*.np[yz]")
         count = sum(map(len, todo.values()))
-        with tqdm(total=count, desc="export", leave=False, disable=count < BAR_FROM) as bar:
+        with progress(None, "export", count >= BAR_FROM, total=count) as bar:
             write_many(_files(memory, root, todo, bar), folders)
         for name, entries in todo.items():
             for key, e in entries.items():
@@ -154,7 +181,8 @@ def _files(memory, root, todo, bar, batch=256):
     items = [(root / name, key, e) for name, entries in todo.items() for key, e in entries.items()]
     for start in range(0, len(items), batch):
         part = items[start : start + batch]
-        frames = standing(np.stack([memory.attractor(e["text"]) for _, _, e in part]))
+        rows = [memory._row[key] for _, key, _ in part]
+        frames = standing(unpack(memory._signs[rows], memory.dynamics.height, memory.dynamics.width))
         for (base, key, e), frame in zip(part, frames):
             attractor, brick = io.BytesIO(), io.BytesIO()
             np.save(attractor, frame)
@@ -190,7 +218,7 @@ def read_index(base):
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{file} cannot be read: {error}") from error
+        raise ValueError(f"{file} cannot be read: {reason(error)}") from error
     if type(index) is not dict:
         raise ValueError(f"{file} holds {type(index).__name__}, not a dict")
     return index

@@ -1,37 +1,37 @@
 """How near two frames are in meaning: Pearson's correlation over the meaning tiles that both have.
 
-A tile of 8 x 8 cells is one number of 64 bits here, a bit for each cell below 0. Tile 0 of a frame is its header and
-tells nothing; meaning tiles follow it. So the tiles that two frames have in common are the first of both.
+Tile 0 of a frame is its header and tells nothing; meaning tiles of 8 x 8 cells follow it. So the tiles that two frames
+have in common are the first of both, and comparing them is comparing bits under a mask.
 """
+
+from functools import lru_cache
 
 import numpy as np
 
-from wheeler.memory.bits import correlation
+from wheeler.memory.bits import correlation, counts_within, pack
 
-CELLS = 64                                                                    # of a tile
-
-
-def tile_bits(signs: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Packed signs (n, words) uint64 of frames with sides of multiples of 8 -> their tiles (n, tiles) uint64."""
-    count = height * width // 8
-    rows = np.ascontiguousarray(signs).view(np.uint8)[:, :count].reshape(len(signs), height // 8, 8, width // 8)
-    return np.ascontiguousarray(rows.swapaxes(2, 3)).view(np.uint64).reshape(len(signs), -1)
+SIDE = 8                                                                      # of a tile, cells
 
 
-def nearness(cue: np.ndarray, of_cue: int, tiles: np.ndarray, of_tiles: np.ndarray) -> np.ndarray:
-    """(n,) float64: correlation of one frame with others, -1 where they have no meaning tile in common.
+@lru_cache(maxsize=8)
+def first_tiles(height: int, width: int) -> np.ndarray:
+    """(tiles, words) uint64: packed signs of a frame with sides of multiples of 8, whose row c has the bits of tiles 1
+    to c set, no others."""
+    number = np.arange(height)[:, None] // SIDE * (width // SIDE) + np.arange(width) // SIDE
+    most = np.arange(height * width // SIDE**2)[:, None, None]
+    return pack(np.where((number > 0) & (number <= most), np.int8(-1), np.int8(1)))
 
-    cue (tiles,) and tiles (n, tiles) uint64: all tiles, the header first; of_cue, of_tiles (n,): meaning tiles.
+
+def nearness(cues: np.ndarray, of_cues: np.ndarray, signs: np.ndarray, of_signs: np.ndarray, height: int,
+             width: int) -> np.ndarray:
+    """(Q, n) float64: correlation of frames with others, -1 where they have no meaning tile in common.
+
+    cues (Q, words) and signs (n, words) uint64, packed; of_cues (Q,), of_signs (n,): meaning tiles, in a cue at most
+    height * width / 64 - 1.
     """
-    common = np.minimum(of_cue, of_tiles)
-    most, place = int(common.max(initial=0)), np.maximum(common - 1, 0)
-    if not most:
-        return np.full(len(tiles), -1.0)
-    mine, theirs = cue[1 : most + 1], tiles[:, 1 : most + 1]
-    # Counts of cells below 0, and of cells that differ, in the first 1, 2, ... tiles.
-    counted = lambda bits: np.bitwise_count(bits).astype(np.int32).cumsum(-1)
-    pick = lambda counts: np.take_along_axis(counts, place[:, None], 1)[:, 0]
-    cells = CELLS * np.maximum(common, 1)
-    a = 1 - 2 * counted(mine)[place] / cells                                  # means of the cells
-    b, different = 1 - 2 * pick(counted(theirs)) / cells, pick(counted(theirs ^ mine))
-    return np.where(common > 0, correlation(different, a, b, cells), -1.0)
+    common, masks = np.minimum(np.asarray(of_cues)[:, None], of_signs), first_tiles(height, width)
+    negative, different = np.empty(common.shape, np.int32), np.empty(common.shape, np.int32)
+    counts_within(signs, cues, masks, common, negative, different)
+    mine = np.take_along_axis(np.bitwise_count(cues[:, None] & masks).sum(2, dtype=np.int64), common, 1)
+    cells = SIDE**2 * np.maximum(common, 1)
+    return np.where(common > 0, correlation(different, 1 - 2 * mine / cells, 1 - 2 * negative / cells, cells), -1.0)

@@ -5,6 +5,7 @@ bytes), earlier (the sign files of the saves before, newest last: they tell whet
 (one a memory). signs-<16 hex digits>.npy: uint64 (n, words), see bits.pack. Format 1 had no id, crc32 and earlier.
 """
 
+import hashlib
 import json
 import re
 import secrets
@@ -16,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from wheeler.memory.disk import remove, remove_leftover, write_whole
+from wheeler.cli import brief, load_array, reason
+from wheeler.memory.disk import folder_named, remove, remove_leftover, write_whole
 from wheeler_cpu import WheelerMemoryCPU
 
 FORMAT, EARLIER = 2, 1000
@@ -54,6 +56,11 @@ def counted(signs, rows=4096):
     return counts, crc
 
 
+def key_of(text):
+    """The sha256 of a text in hex, as in the public store."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
 def check_entries(entries):
     """ValueError that names the first entry with a missing or a wrong field. Timestamps become floats."""
     if not isinstance(entries, list):
@@ -67,7 +74,9 @@ def check_entries(entries):
             bad = next(k for k, e in enumerate(entries) if type(e) is not dict or type(e.get(name)) not in allowed)
             kinds = " or ".join(sorted(kind.__name__ for kind in allowed))
             raise ValueError(f"entry {bad} has no {name} ({kinds}): {str(entries[bad])[:100]}")
-    for entry in entries:
+    for k, entry in enumerate(entries):
+        if entry["key"] != key_of(entry["text"]):
+            raise ValueError(f"entry {k} has the key {brief(entry['key'])}, its text {brief(entry['text'])} another")
         if type(entry["timestamp"]) is not float or not YEAR_1 <= entry["timestamp"] < YEAR_10000:
             entry["timestamp"] = seconds(entry["timestamp"])
     ticks = [entry["ticks"] for entry in entries]
@@ -75,7 +84,7 @@ def check_entries(entries):
         raise ValueError(f"ticks from {min(ticks)} to {max(ticks)}; they must be from 0 to 2^63 - 1")
     for name in ("chunk", "weights"):
         for value in (entry[name] for entry in entries if type(entry.get(name, "")) is not str):
-            raise ValueError(f"{name} is {value!r:.80}; it must be a string")
+            raise ValueError(f"{name} is {brief(value)}; it must be a string")
     for name, low, high in (("tiles", 0, 2**31), ("exact", 0, 1)):  # how many tell the meaning; are the words there
         for value in {entry.get(name, 0) for entry in entries if type(entry.get(name, 0)) in (int, bool)}:
             if not low <= value <= high:
@@ -92,11 +101,13 @@ def read_store(folder):
     Needs no lock: a save that replaces the store meanwhile leaves the old one readable or is followed to the new one.
     ValueError, one for all that can be wrong, names the folder and the trouble.
     """
+    folder = folder_named(folder)
     try:
-        return _read(Path(folder))
+        return _read(folder)
     except (OSError, EOFError, LookupError, TypeError, AttributeError, RecursionError, OverflowError, ValueError) as e:
-        reason = str(e) if isinstance(e, (OSError, ValueError)) else repr(e)
-        raise ValueError(f"{folder} holds no readable memory store: {reason}") from e
+        why = reason(e) if isinstance(e, (OSError, ValueError)) else repr(e)
+        where = f" ({Path(e.filename).name})" if isinstance(e, OSError) and e.filename else ""
+        raise ValueError(f"{folder} holds no readable memory store: {why}{where}") from e
 
 
 def _read(folder):
@@ -108,7 +119,7 @@ def _read(folder):
             raise ValueError(f"store format is {found!r}; this version reads 1 to {FORMAT}")
         entries, name = manifest["entries"], Path(manifest["signs"]).name
         try:  # an empty array cannot be mapped
-            signs = np.load(folder / name, mmap_mode="r" if entries else None, allow_pickle=False)
+            signs = load_array(folder / name, mmap_mode="r" if entries else None)
             break
         except FileNotFoundError:
             if name == missing:

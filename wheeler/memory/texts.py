@@ -7,11 +7,11 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
-BATCH = 64                                                                    # texts written at once
+from wheeler.cli import brief
+
 # Correlation of unrelated stories' frames, mean and standard deviation (LOG.md), for memories too few to tell.
-UNRELATED = {"frame": (0.22, 0.034), "meaning": (0.36, 0.036)}
+UNRELATED = {"frame": (0.24, 0.043), "meaning": (0.36, 0.036)}
 FEW = 20
 
 
@@ -28,14 +28,14 @@ class Frames(NamedTuple):
 def are_texts(cue) -> bool:
     """Whether a cue is a text or several, and not frames. ValueError for what is neither."""
     if cue is None or isinstance(cue, (bytes, bool, int, float)):
-        raise ValueError(f"{cue!r:.80} is neither a text nor a frame")
+        raise ValueError(f"{brief(cue)} is neither a text nor a frame")
     if not isinstance(cue, (list, tuple)):
         return isinstance(cue, str)
     if not cue:
         raise ValueError("an empty list of texts; there must be at least one")
     texts = [isinstance(text, str) for text in cue]
     if any(texts) and not all(texts):
-        raise ValueError(f"{cue[texts.index(False)]!r:.80} in a list of texts is no text")
+        raise ValueError(f"{brief(cue[texts.index(False)])} in a list of texts is no text")
     return all(texts)
 
 
@@ -43,20 +43,16 @@ def frames_of_texts(model, texts: list[str]) -> Frames:
     """Writes the frames of texts; a progress bar for many. ValueError without a model."""
     if model is None:
         raise ValueError("this memory has no model, so it takes frames and no texts: WheelerMemory(model=model)")
-    code, written = model.frame_code(), []
-    for start in tqdm(range(0, len(texts), BATCH), desc="writing frames", leave=False, disable=len(texts) <= BATCH):
-        written += code.write_texts(texts[start : start + BATCH])
+    code = model.frame_code()
+    written = code.write_texts(texts)
     exact = [one.fits and code.text_of(one.ids) == text for one, text in zip(written, texts, strict=True)]
     return Frames(np.stack([one.frame for one in written]), np.array([len(one.tiles) for one in written]),
                   np.array(exact), code.weights_name)
 
 
-def tiles_of_frames(model, frames: np.ndarray) -> np.ndarray | None:
-    """(B,) how many meaning tiles frames (B, H, W) have, damaged ones too; None without a model, which knows."""
-    if model is None:
-        return None
-    code = model.frame_code()
-    return np.array([len(code.meaning_cells(frame)) for frame in frames], np.int64)
+def tiles_of_frames(code, frames: np.ndarray) -> np.ndarray | None:
+    """(B,) how many meaning tiles frames (B, H, W) have, damaged ones too; None without the FrameCode, which knows."""
+    return None if code is None else np.array([len(code.meaning_cells(frame)) for frame in frames], np.int64)
 
 
 def floor(similarity: np.ndarray, by: str) -> float:

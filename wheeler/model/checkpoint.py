@@ -12,8 +12,10 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import save_torch_state_dict
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from wheeler.cli import brief
 from wheeler.model.config import WheelerConfig, round_up
 from wheeler.model.tokenizer import first_line
 
@@ -98,15 +100,27 @@ def plain_contents(checkpoint: dict, name: str) -> tuple[dict, dict, dict | None
     check_format(checkpoint, name)
     version, config, weights = (checkpoint[key] for key in ("format_version", "config", "model"))
     if type(version) is not int or version != CHECKPOINT_FORMAT:
-        raise ValueError(f"{name} has format version {version!r:.80}, wanted {CHECKPOINT_FORMAT}")
+        raise ValueError(f"{name} has format version {brief(version)}, wanted {CHECKPOINT_FORMAT}")
     if not isinstance(config, dict) or not isinstance(weights, dict):
         raise ValueError(f"{name} is not a Wheeler checkpoint: its config or model is no dict")
     for key, weight in weights.items():
         # A view can claim a size that its storage does not have.
         if not (isinstance(weight, Tensor) and weight.is_floating_point() and weight.is_contiguous() and
                 weight.layout is torch.strided and isinstance(key, str)):
-            raise ValueError(f"{name}: {key!r:.80} of its model is not a plain tensor of floats")
+            raise ValueError(f"{name}: {brief(key)} of its model is not a plain tensor of floats")
     return config, weights, checkpoint.get("tokenizer")
+
+
+def stored_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of all weights in a folder's safetensors files; ValueError where one cannot be read."""
+    shapes = {}
+    for weights in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(weights, "pt") as file:
+                shapes |= {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}
+        except SafetensorError as error:
+            raise ValueError(f"{weights} is not a readable safetensors file: {error}") from None
+    return shapes
 
 
 def check_sizes(config: WheelerConfig, shapes: dict[str, tuple[int, ...]], name: str) -> None:

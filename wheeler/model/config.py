@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, fields
 
+from wheeler.cli import brief
 from wheeler.dynamics.tiles import TILE
 from wheeler.model.tokenizer import MOST_VOCABULARY
 
@@ -45,7 +46,7 @@ class WheelerConfig:
                     continue
                 kind = int
             if type(value) is not kind and not (kind is float and type(value) is int):
-                raise ValueError(f"{field.name} = {value!r:.80} must be {kind.__name__}, not {type(value).__name__}")
+                raise ValueError(f"{field.name} = {brief(value)} must be {kind.__name__}, not {type(value).__name__}")
             if kind is int and abs(value) > LARGEST_SIZE:
                 raise ValueError(f"{field.name} = {value} must be at most {LARGEST_SIZE}")
         for name in ("vocab_size", "grid_size", "d_model", "max_seq_len", "decoder_layers"):

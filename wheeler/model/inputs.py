@@ -1,10 +1,12 @@
 """What goes into the model, checked: texts, token ids, grids and frames. ValueError names the value and the limit."""
 
 import warnings
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from wheeler.cli import brief
 from wheeler.model.config import WheelerConfig
 from wheeler.model.tokenizer import altered, beginning, example
 
@@ -30,28 +32,30 @@ def encode_text(text: str, tokenizer, config: WheelerConfig) -> tuple[list[int],
     return [*ids, config.eos_token_id], kept
 
 
-def text_ids(texts: str | list[str], tokenizer, config: WheelerConfig, strict: bool = False) -> list[list[int]]:
+def text_ids(texts: str | list[str], tokenizer, config: WheelerConfig, strict: bool = False,
+             frames: Callable[[str], int] | None = None) -> list[list[int]]:
     """Texts -> lists of token ids, each closed by the end token; warnings say that some were too long and cut, and that
-    the tokenizer does not give some back; strict: ValueError where one was cut."""
+    the tokenizer does not give some back; strict: ValueError where one was cut. frames: how many a text takes."""
     if not isinstance(texts, (str, list, tuple)) or len(texts) + isinstance(texts, str) == 0:
-        raise ValueError(f"wanted a str or a list of at least one str, not {texts!r:.80}")
+        raise ValueError(f"wanted a str or a list of at least one str, not {brief(texts)}")
     texts = [texts] if isinstance(texts, str) else texts
     if tokenizer is None:
         raise ValueError("this model has no tokenizer: pass token ids, or give the model a tokenizer")
-    rows, cut, lost = [], 0, []
+    rows, cut, lost = [], [], []
     for text in texts:
         if not isinstance(text, str):
             raise ValueError(f"wanted a str or a list of str, not a list with {type(text).__name__}")
         ids, kept = encode_text(text, tokenizer, config)
-        cut += kept != text
+        cut += [text] if kept != text else []
         rows.append(ids)
         lost += altered(tokenizer, [kept], [ids])
     if cut:
-        message = (f"{cut} of {len(texts)} texts are longer than max_seq_len = {config.max_seq_len} tokens (end token "
-                   "counted)")
+        message = (f"{len(cut)} of {len(texts)} texts are longer than max_seq_len = {config.max_seq_len} tokens (end "
+                   "token counted)")
+        whole = f"; encode_frames writes one of them into about {frames(cut[0])} frames" if frames else ""
         if strict:
-            raise ValueError(message)
-        warnings.warn(f"{message} and were cut", stacklevel=4)                # the line of who called encode
+            raise ValueError(message + whole)
+        warnings.warn(f"{message} and were cut{whole}", stacklevel=4)         # the line of who called encode
     if lost:
         warnings.warn(f"the tokenizer does not give {len(lost)} of {len(texts)} texts back: {example(*lost[0])}",
                       stacklevel=4)
@@ -86,6 +90,22 @@ def check_ids(ids: Tensor, mask: Tensor | None, c: WheelerConfig, device: torch.
     if not mask[:, 0].all() or (mask[:, 1:] & ~mask[:, :-1]).any():
         raise ValueError("attention_mask must be ones, then zeros (padding on the right), at least one 1 a row")
     return ids.long(), mask
+
+
+def check_frames(frames, height: int, width: int) -> Tensor:
+    """Frames (B, H, W) or (H, W), a tensor, an array or lists of numbers -> (B, H, W) float32 on the CPU. ValueError
+    for anything else, and for a frame (height, width) of a single sign; the reader checks the rest."""
+    try:
+        out = torch.as_tensor(frames).detach().cpu()
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"frames must be numbers (B, {height}, {width}) or ({height}, {width}), not "
+                         f"{type(frames).__name__} {brief(frames)}") from None
+    out = (out[None] if out.dim() == 2 else out).float()
+    # A blank picture would be read as a gist of nothing; it is a mistake, so it is said.
+    for i, frame in enumerate(out if out.dim() == 3 and out.shape[1:] == (height, width) else ()):
+        if torch.isfinite(frame).all() and (frame.sign() == frame.flatten()[0].sign()).all():
+            raise ValueError(f"frame {i} says nothing: all its cells have one sign")
+    return out
 
 
 def check_latent(weight: Tensor, x: Tensor, name: str, shape: tuple[int, ...]) -> Tensor:

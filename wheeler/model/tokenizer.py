@@ -3,7 +3,9 @@
 transformers and tokenizers are imported inside the functions: they take a second, which `import models` need not cost.
 """
 
+import re
 from collections.abc import Iterable, Sequence
+from contextlib import contextmanager
 
 BOS_TOKEN, EOS_TOKEN, PAD_TOKEN = "<|bos|>", "<|eos|>", "<|pad|>"
 # What tokenizers lose: joined emoji, blanks, accents (one character or two), scripts, code, spelled special tokens.
@@ -14,6 +16,7 @@ HARD_TEXTS = (
     "def f(x):\n\treturn x[0] != 'a'  # {b}\n", "one\n\ntwo\r\nthree\tfour",
     "\u201cDon\u2019t,\u201d she said \u2026 \ufb01ne \u00bd \u2460", "I don 't know , he said .",
     "[UNK] <s> </s> <unk> [SEP]")
+LONG_RUN = re.compile(r"(\S{1000}|\s{1000})")
 LEAST_VOCABULARY, MOST_VOCABULARY = 259, 2**20                                # 256 bytes and 3 special tokens; a bound
 
 
@@ -22,6 +25,21 @@ def first_line(error: Exception, most: int = 200) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:most]
 
 
+@contextmanager
+def readable():
+    """Inside, whatever the library says of a damaged tokenizer is a ValueError."""
+    try:
+        yield
+    except ValueError:
+        raise
+    except BaseException as error:
+        # It raises bare Exceptions, and panics, which are none, whose class cannot be imported.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise ValueError(f"the tokenizer cannot be read: {first_line(error)}") from None
+
+
+@readable()
 def build_tokenizer(json_text: str, bos: str, eos: str, pad: str):
     """PreTrainedTokenizerFast of a tokenizer.json text. Texts that spell a special token stay text, no text is altered
     on its way back, and `tokenizer(text)` closes every text with eos, as the model wants it."""
@@ -31,8 +49,11 @@ def build_tokenizer(json_text: str, bos: str, eos: str, pad: str):
     backend = Tokenizer.from_str(json_text)
     backend.post_processor = processors.TemplateProcessing(
         single=f"$A {eos}", pair=f"$A $B {eos}", special_tokens=[(eos, backend.token_to_id(eos))])
-    return PreTrainedTokenizerFast(tokenizer_object=backend, bos_token=bos, eos_token=eos, pad_token=pad,
-                                   clean_up_tokenization_spaces=False, split_special_tokens=True, padding_side="right")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token=bos, eos_token=eos, pad_token=pad,
+                                        clean_up_tokenization_spaces=False, split_special_tokens=True,
+                                        padding_side="right")
+    tokenizer.batch_decode(tokenizer(list(HARD_TEXTS))["input_ids"])          # what fails fails now, not in a run
+    return tokenizer
 
 
 def train_tokenizer(texts, vocab_size: int = 8192):
@@ -47,12 +68,16 @@ def train_tokenizer(texts, vocab_size: int = 8192):
                          f"tokens; at most {MOST_VOCABULARY}")
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer, backend.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    # The time that training takes grows with the square of a run without blanks (or of blanks): a million characters of
+    # one would take hours. Texts without such runs are as they are.
+    parts = (part for text in texts for part in LONG_RUN.split(text))
     trainer = trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=[BOS_TOKEN, EOS_TOKEN, PAD_TOKEN],
                                   initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
-    backend.train_from_iterator(texts, trainer)
+    backend.train_from_iterator(parts, trainer)
     return build_tokenizer(backend.to_str(), BOS_TOKEN, EOS_TOKEN, PAD_TOKEN)
 
 
+@readable()
 def load_tokenizer(name_or_path: str):
     """Any fast tokenizer of the hub or a folder, given distinct bos, eos and pad tokens where it lacks them."""
     from transformers import AutoTokenizer
@@ -129,14 +154,13 @@ def tokenizer_to_dict(tokenizer) -> dict[str, str]:
             "pad": tokenizer.pad_token}
 
 
+@readable()
 def tokenizer_from_dict(state: dict[str, str]):
     """The tokenizer of tokenizer_to_dict, or ValueError where that is damaged."""
-    try:
-        return build_tokenizer(state["json"], state["bos"], state["eos"], state["pad"])
-    except Exception as error:                                                # tokenizers raises bare Exceptions
-        raise ValueError(f"the stored tokenizer cannot be read: {error}") from None
+    return build_tokenizer(state["json"], state["bos"], state["eos"], state["pad"])
 
 
+@readable()
 def tokenizer_from_json(json_text: str, config):
     """The tokenizer of a tokenizer.json text, with the special tokens at the ids that a WheelerConfig names."""
     from tokenizers import Tokenizer

@@ -26,9 +26,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
-from wheeler.cli import plain
+from wheeler.cli import load_array, plain, progress
 from wheeler.model.config import round_up
 from wheeler.model.tokenizer import (
     beginning,
@@ -88,13 +87,12 @@ def bucket_lengths(max_seq_len: int) -> list[int]:
 
 
 def tokenize(texts: Sequence[str], tokenizer, max_seq_len: int, long_texts: str,
-             progress: bool = True) -> Iterator[tuple[np.ndarray, bool, str]]:
+             bar: bool = True) -> Iterator[tuple[np.ndarray, bool, str]]:
     """Token ids of each text, end token last, whether it was cut, and the characters that are in them. `long_texts`:
     "cut" keeps the first max_seq_len - 1 tokens; "split" goes on with the rest as texts of their own. No part ends
     inside a character; one that alone has too many tokens is left out."""
     limit, eos = max_seq_len - 1, tokenizer.eos_token_id
-    for start in tqdm(range(0, len(texts), 1000), desc="tokenizing", unit="k texts", leave=False,
-                      disable=not progress or len(texts) < 20_000):
+    for start in progress(range(0, len(texts), 1000), "tokenizing", bar and len(texts) >= 20_000, unit="k texts"):
         batch = [text for text in texts[start : start + 1000] if not blank(text)]
         if not batch:
             continue
@@ -182,7 +180,7 @@ class TokenDataset(Tokens):
         folder = self.folder
         meta = json.loads((folder / "meta.json").read_text())
         self.key, self.content = meta["key"], meta["content"]
-        offsets = np.load(folder / "offsets.npy")
+        offsets = load_array(folder / "offsets.npy")
         tokens = np.memmap(folder / "tokens.bin", dtype={"uint16": np.uint16, "uint32": np.uint32}[meta["dtype"]],
                            mode="r")
         if (offsets.ndim != 1 or offsets.dtype != np.int64 or len(offsets) < 2 or offsets[0]
@@ -220,7 +218,7 @@ class TokenBlocks:
     def _make(self, position: dict) -> tuple[Tokens, dict]:
         texts, after = self.stream.block(position)
         offsets, rows, cut = [0], [], 0
-        for ids, was_cut, _ in tokenize(texts, self.tokenizer, *self.cut, progress=False):
+        for ids, was_cut, _ in tokenize(texts, self.tokenizer, *self.cut, bar=False):
             rows.append(ids.astype(np.uint32))
             offsets.append(offsets[-1] + len(ids))
             cut += was_cut

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from models import WheelerTextAutoencoder
+from wheeler.cli import Parser, brief
 from wheeler.model.checkpoint import announce, find_checkpoint, read_checkpoint
 from wheeler.model.config import WheelerConfig
 from wheeler.model.tokenizer import LEAST_VOCABULARY, MOST_VOCABULARY
@@ -25,8 +26,8 @@ def int_or_auto(text: str) -> int | str:
 
 
 def build_parser(description: str | None = None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter,
-                                     usage="python train.py [--flag value ...]     (--help explains all of them)")
+    parser = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter,
+                    usage="python train.py [--flag value ...]     (--help explains all of them)")
     c = WheelerConfig
     group = parser.add_argument_group("model")
     group.add_argument("--grid_size", type=int, default=c.grid_size, help="side of the grid, cells")
@@ -153,7 +154,7 @@ def stored_flags(parser: argparse.ArgumentParser, flags: dict) -> dict:
         value, kind = flags[action.dest], bool if isinstance(action.default, bool) else action.type or str
         kinds = {int_or_auto: (int,), float: (float, int)}.get(kind, (kind,))
         if type(value) not in kinds and not (value is None and action.default is None):
-            raise UsageError(f"the checkpoint is damaged: its flag --{action.dest} is {value!r:.80}")
+            raise UsageError(f"the checkpoint is damaged: its flag --{action.dest} is {brief(value)}")
         kept[action.dest] = value
     return kept
 

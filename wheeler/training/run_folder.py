@@ -21,6 +21,7 @@ from pathlib import Path
 
 import torch
 
+from wheeler.cli import complaint, reason
 from wheeler.figures import label, new_figure, save_figure
 from wheeler.model.checkpoint import read_checkpoint
 from wheeler.model.tokenizer import first_line
@@ -183,7 +184,7 @@ def read_metrics(run: str) -> list[dict]:
     try:
         lines = (Path(run) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--plot {run}: no readable metrics.jsonl ({error})") from None
+        raise UsageError(f"--plot {run}: no readable metrics.jsonl ({reason(error)})") from None
     rows = []
     for line in lines:
         try:
@@ -277,7 +278,7 @@ def explain(error: Exception, args: argparse.Namespace | None) -> str | None:
     if message.startswith("Caught ") and "DataLoader worker" in message:      # its last line says what happened
         return f"a process that prepares batches failed ({str(error).splitlines()[-1]}); what was saved before is kept"
     if isinstance(error, (ValueError, OSError)):
-        return message
+        return complaint(error)
     if "DataLoader worker" in message:
         return f"{message}; what was saved before is kept"
     if isinstance(error, torch.distributed.DistError) or "gloo" in message:

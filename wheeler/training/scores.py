@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
-from tqdm import tqdm
 
 from models import WheelerTextAutoencoder
+from wheeler.cli import progress
 from wheeler.model.tokenizer import first_line
 from wheeler.training.data import Row, Tokens
 
@@ -63,7 +63,7 @@ def score(references: Sequence[Row], predictions: Sequence[Sequence[int]], say: 
 
 @torch.no_grad()
 def reconstruct(model: WheelerTextAutoencoder, data: Tokens, indices: Sequence[int], path: str = "grid",
-                batch_size: int = 64, progress: bool = False) -> tuple[list[Row], list[list[int]]]:
+                batch_size: int = 64, bar: bool = False) -> tuple[list[Row], list[list[int]]]:
     """(references, predictions) of the texts `data[i]`, as token ids, closed by the end token if there is one."""
     if path not in PATHS:
         raise ValueError(f"path = {path!r} must be one of {', '.join(PATHS)}")
@@ -71,7 +71,7 @@ def reconstruct(model: WheelerTextAutoencoder, data: Tokens, indices: Sequence[i
     references, predictions = [], []
     by_length = sorted(indices, key=lambda i: int(data.lengths[i]))           # decoding stops at the longest of a batch
     starts = range(0, len(by_length), batch_size)
-    for start in tqdm(starts, desc=f"reading the {path}", disable=not progress, leave=False):
+    for start in progress(starts, f"reading the {path}", bar):
         rows = by_length[start : start + batch_size]
         ids, mask = data.batch(rows)
         grid = model.encode(ids.to(device), mask.to(device))

@@ -14,9 +14,9 @@ import re
 import numpy as np
 import torch
 from torch.nn.functional import normalize
-from tqdm import tqdm
 
 from models import WheelerTextAutoencoder
+from wheeler.cli import progress
 from wheeler.model.start import start_meaning
 from wheeler.model.tokenizer import first_line
 
@@ -48,7 +48,7 @@ def embed(name: str, texts: list[str], batch_size: int = 64) -> np.ndarray:
     except Exception as error:                                                # as many types as libraries take part
         raise ValueError(f"--teacher {name}: it cannot be loaded ({first_line(error)})") from None
     out, order = [], sorted(range(len(texts)), key=lambda i: len(texts[i]))
-    for start in tqdm(range(0, len(order), batch_size), desc="teacher", leave=False):
+    for start in progress(range(0, len(order), batch_size), "teacher"):
         batch = tokenizer([texts[i] for i in order[start : start + batch_size]], padding=True, truncation=True,
                           max_length=256, return_tensors="pt")
         keep = batch["attention_mask"][..., None].float()

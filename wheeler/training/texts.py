@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 
+from wheeler.cli import reason
 from wheeler.model.tokenizer import first_line
 from wheeler.training.stories import stories
 
@@ -62,7 +63,7 @@ def read_local(path: Path, text_column: str) -> list[str]:
     try:
         raw = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"--dataset {path}: cannot be read as UTF-8 text ({error})") from None
+        raise DataError(f"--dataset {path}: cannot be read as UTF-8 text ({reason(error)})") from None
     if path.suffix == ".txt":
         texts = split_texts(raw)
         if not texts:
