@@ -347,14 +347,13 @@ def test_pictures_of_something_else_are_refused(run, tmp_path, picture, small_mo
     photo = np.stack([127 + 120 * np.sin(x / 50), 127 + 120 * np.cos(y / 40), 127 + 120 * np.sin((x + y) / 30)], 2)
     photo = Image.fromarray(photo.astype(np.uint8))
     photo.save("photo.jpg")
-    sheet_of(small_model.encode_frame(["Tom ran.", "Tom sat."]).numpy()).save("two.png")
     picture_of(np.ones((16, 16))).save("small.png")
     picture_of(np.ones((64, 64))).save("blank.png")
     photo.convert("L").resize((64, 64)).save("grey.png")
     Image.new("L", (64, 64), 255).save("white.png")
     (tmp_path / "noise.png").write_bytes(np.random.default_rng(0).bytes(999))
     (tmp_path / "half.png").write_bytes((tmp_path / "samples/1-frame.png").read_bytes()[:300])
-    for name, message in (("photo.jpg", "there is no frame of 64 x 64 cells in it"), ("two.png", "there are 2 frames"),
+    for name, message in (("photo.jpg", "there is no frame of 64 x 64 cells in it"),
                           ("small.png", "a frame of 16 x 16 cells, wanted is one of 64"), ("blank.png", "is blank"),
                           ("grey.png", "there is no frame of"), ("white.png", "it is of one colour"),
                           ("noise.png", "not a picture"), ("half.png", "not a picture"), ("none.png", "no such file"),
@@ -566,6 +565,11 @@ def test_single_pictures_a_gif_and_gaps(run, small_model, tmp_path):
     assert code == 1 and found["missing"] == [[2, 2]] and not found["exact"]
     assert error == f"sample.py: of {len(frames)} frames these are missing or damaged: 2\n"
     assert f" [frame 2 of {len(frames)} is missing] " in found["text"]
+
+
+def test_a_sheet_of_ordinary_frames_gives_all_their_texts(run, small_model):
+    sheet_of(small_model.encode_frame(["Tom ran.", "Tom sat."]).numpy()).save("two.png")
+    assert run("--from", "two.png") == (0, ["Tom ran.", "Tom sat."], "")
 
 
 def test_files_that_give_no_film(run, tmp_path):
