@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -72,3 +73,21 @@ def small_model():
     config = WheelerConfig(vocab_size=512, max_seq_len=64, patch_size=4, encoder_layers=1, grid_layers=0,
                            decoder_layers=1)
     return WheelerTextAutoencoder(config, tokenizer).eval()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium without a screen, 1440 x 1160; skips where it is not installed."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
+    chromium, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
+    if not chromium or not driver:
+        pytest.skip("needs Chromium and its chromedriver (Debian: apt-get install chromium chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in ("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-component-update",
+                 "disable-background-networking", "disable-sync", "window-size=1440,1160"):
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield driver
+    driver.quit()

@@ -448,12 +448,13 @@ class FrameCode:
         # What cannot be trusted is 0 and says nothing, so a gist fades with the damage and does not turn wrong.
         # The dynamics stop within 1e-4 of a fixed point. In eighths a frame and its attractor are the same, so both
         # have the same gist.
-        cells = np.rint(split_tiles(plausible(frame)) * 8) / 8
+        tiles = split_tiles(plausible(frame))
+        cells = np.rint(tiles * 8) / 8
         header = self._header(tile_numbers(cells[0]))
         if header is not None:
             return cells[1 : 1 + meaning_count(self.height, self.width, header[0])]
         cells = cells[1 : meaning_count(self.height, self.width, self.height // TILE // 2) + 1]
-        if seems_redundant(split_tiles(np.sign(plausible(frame)))):
+        if seems_redundant(np.sign(tiles)):
             return cells[:0]
         known = np.abs(cells).sum(1)
         # Correlation of each tile with its nearest word: that of meaning tiles stays high under damage.
