@@ -461,6 +461,59 @@ function frequencies(logits) {
   return {out, total};
 }
 
+const SAID = 200, PAIR = 40, START = 0.95, KEPT = 0.95;         // wheeler/frame/cache.py
+
+/** What follows what, in the primer and in a text so far, as a second opinion beside the decoder's. */
+class Cache {
+  constructor(model) {
+    const counts = model.counts ??= countsOf(model);
+    Object.assign(this, {counts, seen: [], weight: START});
+  }
+
+  /** How much each token is expected, and the sum of it. */
+  expected() {
+    const {seen, counts: {single, sum, pairs}} = this, before = seen.at(-1), next = pairs.get(before) ?? new Map();
+    const own = seen.filter((_, s) => s && seen[s - 1] === before), kinds = 1 + next.size + own.length;
+    const said = sum + SAID * seen.length, out = Float64Array.from(single, count => kinds * count);
+    let all = kinds + PAIR * own.length;
+    for (const token of seen) out[token] += kinds * SAID;
+    for (const [token, times] of next) out[token] += said * times, all += times;
+    for (const token of own) out[token] += said * PAIR;
+    return {out, total: said * all};
+  }
+
+  /** The decoder's frequencies and those of the cache as one. */
+  mix(decoder) {
+    const cache = this.expected(), ours = this.weight * 2 ** 30 / decoder.total, out = new Int32Array(decoder.out.length);
+    const others = (1 - this.weight) * 2 ** 30 / cache.total;
+    let total = 0;
+    for (let v = 0; v < out.length; v++)
+      total += out[v] = 1 + Math.trunc(decoder.out[v] * ours) + Math.trunc(cache.out[v] * others);
+    Object.assign(this, {decoder, cache});
+    return {out, total};
+  }
+
+  /** The next token is known: learn how much the decoder counts. */
+  say(token) {
+    const {weight, decoder, cache} = this, ours = weight * (decoder.out[token] / decoder.total);
+    const others = (1 - weight) * (cache.out[token] / cache.total);
+    this.weight = KEPT * (ours / (ours + others)) + (1 - KEPT) * START;
+    this.seen.push(token);
+  }
+}
+
+/** Tokens and pairs of the primer: how often each token stands there, and 1; their sum; what follows each, how often. */
+function countsOf({primer, vocab_size: size}) {
+  const single = new Int32Array(size).fill(1), pairs = new Map();
+  primer.forEach((token, at) => {
+    single[token]++;
+    if (!at) return;
+    const before = primer[at - 1], next = pairs.get(before) ?? pairs.set(before, new Map()).get(before);
+    next.set(token, (next.get(token) ?? 0) + 1);
+  });
+  return {single, pairs, sum: size + primer.length};
+}
+
 const checksum = numbers => W.crc32(new Uint8Array(Uint32Array.from(numbers).buffer)) % CHECKSUM;
 
 /** What a frame of a film says before its words: [the film's number, the frame's place from 0, how many frames]. */
@@ -474,13 +527,15 @@ function partOf(coder) {
 async function decode(model, {number, size, tiles, lost, film}, heard) {
   const bits = W.bitsOfNumber(model.side, model.side), coder = new W.Coder(bits, number), ids = [];
   const most = lost ?? (size ? bits - W.log2(size) : Infinity), decoder = new Decoder(model, tiles);
-  const part = film ? partOf(coder) : null;
+  const part = film ? partOf(coder) : null, cache = new Cache(model);
   while (ids.length < model.max_seq_len) {
-    const {out, total} = frequencies(decoder.read([ids.at(-1) ?? model.bos_token_id])(0)), wanted = coder.place(total);
+    const {out, total} = cache.mix(frequencies(decoder.read([ids.at(-1) ?? model.bos_token_id])(0)));
+    const wanted = coder.place(total);
     let start = 0, token = 0;
     while (start + out[token] <= wanted) start += out[token++];
     if (!coder.narrow(start, start + out[token], total) || coder.spent > most) break;
     ids.push(token);
+    cache.say(token);
     await heard?.(ids, coder.spent);
     if (token !== model.eos_token_id) continue;
     return {ids, exact: coder.choice(CHECKSUM) === checksum([...ids, ...part ?? []]), bits: coder.spent, part};
@@ -499,7 +554,7 @@ function candidate(model, frame, tiles, rows) {
   return {number: coder.low + coder.size / 2n, size: coder.size, tiles: numbers, lost, wrong};
 }
 
-return {Model, Decoder, decode, candidate, frequencies, checksum, exp, sigmoid, softplus, normal, rint, CODE, CHECKSUM};
+return {Model, Decoder, Cache, decode, candidate, frequencies, checksum, exp, sigmoid, softplus, normal, rint, CODE, CHECKSUM};
 })();
 
 if (typeof module !== "undefined") module.exports = Reader;

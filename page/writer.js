@@ -104,12 +104,14 @@ function meaningTiles(model, of, ids, count) {
 /** [start, end, total] of every token's frequencies, given the numbers of meaning tiles. heard(share): meanwhile. */
 async function charges(model, ids, tiles, heard) {
   const decoder = new R.Decoder(model, tiles), inputs = [model.bos_token_id, ...ids.slice(0, -1)], out = [];
+  const cache = new R.Cache(model);
   for (let start = 0; start < ids.length; start += 32) {        // many tokens at once: fewer loads
     const part = inputs.slice(start, start + 32), logits = decoder.read(part);
     part.forEach((_, r) => {
-      const {out: place, total} = R.frequencies(logits(r)), token = ids[start + r];
+      const {out: place, total} = cache.mix(R.frequencies(logits(r))), token = ids[start + r];
       let from = 0;
       for (let v = 0; v < token; v++) from += place[v];
+      cache.say(token);
       out.push([from, from + place[token], total]);
     });
     await heard?.(Math.min(1, (start + 32) / ids.length));

@@ -1,6 +1,29 @@
-"""The Wheeler dynamics in plain loops, written from the rule: the oracle of the tests. Shares nothing with the code."""
+"""The Wheeler dynamics in plain loops, written from the rule, and what a cache beside a language model expects: oracles
+of the tests. Share nothing with the code."""
+
+import math
+from collections import Counter
 
 import numpy as np
+
+
+def mixed_bits(tokens, probabilities, primer=()):
+    """Bits of tokens (T,) under the probabilities (T, V) of a model, mixed with those of a cache after a primer."""
+    vocabulary, weight, total = len(probabilities[0]), 0.95, 0.0
+    for t, (token, decoder) in enumerate(zip(tokens, probabilities, strict=True)):
+        single, pairs, kinds = Counter(range(vocabulary)), Counter(), 1
+        for text, times, pair_times in ((primer, 1, 1), (tokens[:t], 200, 40)):
+            for other in text:
+                single[other] += times
+            for before, after in zip(text, text[1:]) if t else ():
+                if before == tokens[t - 1]:
+                    kinds += pair_times == 40 or after not in pairs
+                    pairs[after] += pair_times
+        cache = (pairs[token] + kinds * single[token] / single.total()) / (pairs.total() + kinds)
+        mixed = weight * decoder[token] + (1 - weight) * cache
+        total -= math.log2(mixed)
+        weight = 0.95 * weight * decoder[token] / mixed + 0.05 * 0.95
+    return total
 
 
 def tick(frame, tie_break="min", push=0.35, climb=0.20):

@@ -77,7 +77,7 @@ def test_a_text_that_fits_is_an_ordinary_frame(model, code):
 
 def test_missing_frames_leave_a_mark_and_the_rest(model, code, film):
     found = list(pieces(code, STORY * 3))
-    assert len(found) > 6
+    assert len(found) > 5
     kept = np.delete(film, [1, 3, 4], 0)
     with pytest.warns(UserWarning, match=f"of {len(film)} frames these are missing or damaged: 2, 4 to 5$"):
         text = model.decode_frames(torch.from_numpy(np.concatenate([kept[::-1], kept])))
@@ -138,8 +138,8 @@ def test_frames_that_cannot_be_read(model, film):
 
 
 def test_a_text_that_is_too_long_says_how_many_frames_it_takes(model):
-    with pytest.warns(UserWarning, match=r"were cut; encode_frames writes one of them into about [678] frames"):
+    with pytest.warns(UserWarning, match=r"were cut; encode_frames writes one of them into about [567] frames"):
         model.encode_frame(STORY * 3)
     with pytest.raises(ValueError, match=r"encode_frames writes one of them into about"):
         model.encode_frame(["A", STORY * 3], strict=True)
-    assert len(model.encode_frames(STORY * 3)) == 7
+    assert len(model.encode_frames(STORY * 3)) == 6

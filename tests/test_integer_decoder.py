@@ -1,7 +1,6 @@
 """The decoder in whole numbers: exact products, functions that are the same everywhere, and what they cost."""
 
-import math
-
+import naive
 import numba
 import numpy as np
 import pytest
@@ -9,7 +8,7 @@ import scipy.special
 import torch
 
 from models import WheelerTextAutoencoder
-from wheeler.frame import integer_decoder, integer_kernels, plain_math
+from wheeler.frame import cache, integer_decoder, integer_kernels, plain_math
 from wheeler.frame.integer_decoder import EXACT_TERMS, IntegerDecoder, Matrix
 from wheeler.model.config import WheelerConfig
 
@@ -35,7 +34,7 @@ def random_texts(count: int, seed: int = 0) -> tuple[list[list[int]], list[np.nd
 
 
 def logits_bits(model, texts, tiles) -> float:
-    """What the same decoder charges in float64."""
+    """What the same decoder and a cache without a primer charge in float64."""
     exact, total = WheelerTextAutoencoder.from_checkpoint(model.to_checkpoint()).double().eval(), 0.0
     estimates, counts = map(torch.from_numpy, IntegerDecoder(model).estimates(tiles))
     for ids, estimate, count in zip(texts, estimates, counts, strict=True):
@@ -43,7 +42,7 @@ def logits_bits(model, texts, tiles) -> float:
         told = (estimate[None], count[None]) if count else (None, None)
         with torch.no_grad():
             logits = exact.told(ids, torch.ones_like(ids, dtype=torch.bool), *told)
-        total += torch.nn.functional.cross_entropy(logits[0], ids[0], reduction="sum").item() / math.log(2)
+        total += naive.mixed_bits(ids[0].tolist(), logits[0].softmax(-1).tolist())
     return total
 
 
@@ -118,8 +117,9 @@ def test_step_by_step_is_all_at_once(model):
     while len(slots):
         tokens = np.array([texts[i][t - 1] if t else 0 for i in slots])
         charges = np.empty((len(slots), 3), np.int64)
-        integer_kernels.charge_texts(np.array([texts[i][t] for i in slots]), *decoder._rows(
-            state, slots, tokens, np.arange(len(slots) + 1)), charges)
+        starts = np.arange(len(slots) + 1)
+        cache.charge_texts(np.array([texts[i][t] for i in slots]), slots, starts, *decoder._rows(
+            state, slots, tokens, starts), charges)
         assert all(np.array_equal(row, whole[i][t]) for i, row in zip(slots, charges, strict=True))
         t += 1
         slots = np.array([i for i in slots if len(texts[i]) > t], dtype=np.int64)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from wheeler.frame.cache import primer_ids
 from wheeler.frame.cells import words_bits
 from wheeler.frame.code import FRAME_FORMAT, FrameCode
 
@@ -123,7 +124,8 @@ def weights_files(model, code: FrameCode) -> dict[str, bytes]:
     room = [words_bits(code.height, code.width, rows) for rows in range(code.height // 8 + 1)]
     sizes = {name: getattr(c, name) for name in ("vocab_size", "d_model", "num_heads", "max_seq_len", "encoder_layers",
                                                  "decoder_layers", "bos_token_id", "eos_token_id", "pad_token_id")}
-    about = {"weights": code.weights_name, "format": FRAME_FORMAT, "side": code.height, "room": room, **sizes}
+    about = {"weights": code.weights_name, "format": FRAME_FORMAT, "side": code.height, "room": room, **sizes,
+             "primer": primer_ids(model.tokenizer)}
     return {"reader.bin": reader.packed(about | vocabulary(model.tokenizer)),
             "gist.bin": gist.packed({"weights": code.weights_name}),
             "writer.bin": writer.packed({"weights": code.weights_name})}

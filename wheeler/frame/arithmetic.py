@@ -186,22 +186,21 @@ def frequencies(logits, table, out):
 
 
 @jit
-def charge(logits, token, table, place):
-    """(start, end, total) of a token's frequencies. place (V,) int32: room."""
-    total, start = frequencies(logits, table, place), 0
+def charge(frequencies, token):
+    """(start, end) of a token's share of frequencies (V,)."""
+    start = 0
     for v in range(token):
-        start += place[v]
-    return start, start + place[token], total
+        start += frequencies[v]
+    return start, start + frequencies[token]
 
 
 @jit
-def read(coder, digits, logits, table, place):
-    """The next token that the coder's number says, -1 where it says no more."""
-    total = frequencies(logits, table, place)
+def read(coder, digits, frequencies, total):
+    """The next token that the coder's number says under frequencies (V,), total their sum; -1 where it says no more."""
     wanted, start, token = looked_up(coder, total), 0, 0
-    while start + place[token] <= wanted:
-        start, token = start + place[token], token + 1
-    return token if narrow(coder, digits, start, start + place[token], total, True) else -1
+    while start + frequencies[token] <= wanted:
+        start, token = start + frequencies[token], token + 1
+    return token if narrow(coder, digits, start, start + frequencies[token], total, True) else -1
 
 
 def read_choice(coder: np.ndarray, digits: np.ndarray, total: int) -> int:

@@ -19,8 +19,8 @@ words alone.
 the text's n-grams (ngrams.py), so that Pearson's correlation of whole frames sees common words there too.
 
 **Their probabilities** come from the decoder without a grid (`WheelerTextAutoencoder.told`) in whole numbers
-(integer_decoder.py), its logits rounded to 1/64 and turned into frequencies by an exact table, so that two machines
-agree on them. A 16-bit checksum follows the end token, so that a reader knows whether to trust what was read.
+(integer_decoder.py), its logits rounded to 1/64 and turned into frequencies by an exact table, mixed with those of what
+the text itself and a fixed text before it say (cache.py), so that two machines agree on them. A 16-bit checksum follows the end token, so that a reader knows whether to trust what was read.
 """
 
 import hashlib
@@ -93,8 +93,8 @@ def _header_words() -> np.ndarray:
 
 
 # Added to the fingerprint of the weights, so that frames of another format are told as those of other weights are.
-# 0: exact fractions instead of 64 bits; 1: the decoder in float64
-FRAME_FORMAT = 2
+# 0: exact fractions instead of 64 bits; 1: the decoder in float64; 2: the decoder alone, without a cache
+FRAME_FORMAT = 3
 # So many fingerprints as fit beside the number of rows into one tile: a reader with other weights notices.
 WEIGHTS_TOLD = 740                                                            # fingerprints: 12,591 words, 17 rows
 

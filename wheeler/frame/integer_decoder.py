@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from wheeler.dynamics.tiles import tile_words
+from wheeler.frame import cache
 from wheeler.frame import integer_kernels as kernels
 from wheeler.frame.arithmetic import frequency_table
 from wheeler.frame.plain_math import cosine_and_sine, exp, normal, of_all, softplus
@@ -84,7 +85,8 @@ class Texts:
     """Texts that a decoder is told of, each as far as it was read: `IntegerDecoder.texts`.
 
     told (B,): whether a text has tiles; constant (B, D): what they inject; sharp (B,); odds (B, V); said (B, Dm); seen
-    (B, S): tokens; before (B,): how many rows each has read; keys, values, stored: see `attend`, a list of layers.
+    (B, S): tokens; before (B,): how many rows each has read; weights (B,): how much the decoder counts, the rest is the
+    cache's; keys, values, stored: see `attend`, a list of layers.
     """
 
     def __init__(self, told: np.ndarray, constant: np.ndarray, sharp: np.ndarray, odds: np.ndarray, dim: int,
@@ -92,7 +94,7 @@ class Texts:
         rows, width = len(told), constant.shape[1] // heads
         self.told, self.constant, self.sharp, self.odds = told, constant, sharp, odds
         self.said, self.seen = np.zeros((rows, dim), np.float32), np.zeros((rows, length), np.int32)
-        self.before = np.zeros(rows, np.int64)
+        self.before, self.weights = np.zeros(rows, np.int64), np.full(rows, cache.START)
         self.keys = [np.zeros((rows, heads, width, length), np.int8) for _ in range(layers)]
         self.values = [np.zeros((rows, heads, length, width), np.int8) for _ in range(layers)]
         self.stored = [np.zeros((2, rows, heads, length), np.float32) for _ in range(layers)]
@@ -110,6 +112,7 @@ class IntegerDecoder:
         of = copies.__getitem__
         vocabulary = self.config.vocab_size
         self.heads, self.embedding = self.config.num_heads, of("decoder.embedding.weight")
+        self.counts = cache.counts_of(model.tokenizer, vocabulary)
         self.layers = [Layer({name.removeprefix(f"decoder.layers.{k}."): weight for name, weight in copies.items()})
                        for k in range(self.config.decoder_layers)]
         self.norm_out = of("decoder.norm_out.weight")
@@ -174,7 +177,8 @@ class IntegerDecoder:
     # ---- tokens ----
 
     def _rows(self, texts: Texts, slots: np.ndarray, tokens: np.ndarray, starts: np.ndarray) -> tuple:
-        """Reads tokens (R,), of texts `slots` from rows `starts` on; what the kernels need for the logits."""
+        """Reads tokens (R,), of texts `slots` from rows `starts` on. What the cache's kernels need of them: positions,
+        tokens seen, weights, counts, and the frequencies of the decoder with their sums."""
         before, rows, table = texts.before[slots], len(tokens), tables()
         levels = lambda width: (np.empty((rows, width), np.int8), np.empty(rows, np.float32))
         said, said_scales = levels(self.dim)
@@ -204,9 +208,12 @@ class IntegerDecoder:
         kernels.gates(normed, self.gate, self.gate_bias, trusts)
         positions = np.arange(rows) - np.repeat(starts[:-1] - before, counts)
         texts.before[slots] += counts
-        return (positions, of_row, texts.told, self.head.product(narrow), narrow_scales, self.head.scales,
-                product(self.evidence), said_scales * texts.sharp[of_row], texts.odds, self.evidence.scales, self.never,
-                trusts, table["softplus"], texts.seen, table["frequency"])
+        frequencies, totals = np.empty((rows, self.config.vocab_size), np.int32), np.empty(rows, np.int64)
+        kernels.frequencies_of(positions, of_row, texts.told, self.head.product(narrow), narrow_scales,
+                               self.head.scales, product(self.evidence), said_scales * texts.sharp[of_row], texts.odds,
+                               self.evidence.scales, self.never, trusts, table["softplus"], texts.seen,
+                               table["frequency"], frequencies, totals)
+        return positions, texts.seen, texts.weights, self.counts, frequencies, totals
 
     def charges(self, texts: list[list[int]], tiles: list[np.ndarray]) -> list[np.ndarray]:
         """(T, 3) int64 a text, given the numbers of its meaning tiles: start, end and total of the frequencies of every
@@ -220,8 +227,8 @@ class IntegerDecoder:
             state = self.texts(estimates[rows], counts[rows], max(map(len, part)))
             inputs = np.concatenate([[self.config.bos_token_id, *ids[:-1]] for ids in part])
             charges = np.empty((len(inputs), 3), np.int64)
-            needed = self._rows(state, np.arange(len(part)), inputs, starts)
-            kernels.charge_texts(np.concatenate(part), *needed, charges)
+            slots = np.arange(len(part))
+            cache.charge_texts(np.concatenate(part), slots, starts, *self._rows(state, slots, inputs, starts), charges)
             out += np.split(charges, starts[1:-1])
             first = rows.stop
         return out
@@ -231,7 +238,7 @@ class IntegerDecoder:
         """The tokens (R,) that the numbers of texts `slots` say after tokens (R,), -1 where a number says no more.
         coders (B, 3), digits (B, n): of the numbers, see arithmetic.py."""
         out = np.empty(len(slots), np.int64)
-        kernels.read_texts(coders, digits, *self._rows(texts, slots, tokens, np.arange(len(slots) + 1)), out)
+        cache.read_texts(coders, digits, slots, *self._rows(texts, slots, tokens, np.arange(len(slots) + 1)), out)
         return out
 
 

@@ -13,7 +13,7 @@ from numba import prange
 
 from wheeler.dynamics.compiled import jit, parallel
 from wheeler.dynamics.kernels import MASK
-from wheeler.frame.arithmetic import charge, read
+from wheeler.frame.arithmetic import frequencies
 from wheeler.frame.plain_math import sigmoid
 
 LEVELS = np.float32(127)                                                      # of an int8: -127 .. 127
@@ -279,26 +279,13 @@ def _logits(told, sums, scale, head_scales, gone, gone_scale, odds, vector_scale
 
 
 @parallel
-def charge_texts(tokens, positions, slots, told, sums, scales, head_scales, gone, gone_scales, odds, vector_scales,
-           never, trusts, softplus_table, seen, frequency_table, out):
-    """out (R, 3) int64: start, end and total of the frequencies of tokens (R,). slots (R,): whose row it is, and
-    positions (R,) in it; told (B,) bool: whether a text has tiles. The rest as in `_logits`, a row each."""
-    for r in prange(len(tokens)):
-        logits, place = np.empty(len(head_scales), np.float32), np.empty(len(head_scales), np.int32)
-        slot = slots[r]
-        _logits(told[slot], sums[r], scales[r], head_scales, gone[r], gone_scales[r], odds[slot], vector_scales,
-                never, trusts[r], softplus_table, seen[slot], positions[r], place, logits)
-        out[r, 0], out[r, 1], out[r, 2] = charge(logits, tokens[r], frequency_table, place)
-
-
-@parallel
-def read_texts(coders, digits, positions, slots, told, sums, scales, head_scales, gone, gone_scales, odds,
-         vector_scales, never, trusts, softplus_table, seen, frequency_table, out):
-    """out (R,) int64: the tokens that the numbers of texts `slots` say; -1 where a number says no more. The rest as in
-    `charge_texts`."""
+def frequencies_of(positions, slots, told, sums, scales, head_scales, gone, gone_scales, odds, vector_scales, never,
+                   trusts, softplus_table, seen, frequency_table, out, totals):
+    """out (R, V) int32: the frequency of every token, a row each, and totals (R,) int64, their sums. slots (R,): whose
+    row it is, and positions (R,) in it; told (B,) bool: whether a text has tiles. The rest as in `_logits`."""
     for r in prange(len(slots)):
         logits, place = np.empty(len(head_scales), np.float32), np.empty(len(head_scales), np.int32)
         slot = slots[r]
         _logits(told[slot], sums[r], scales[r], head_scales, gone[r], gone_scales[r], odds[slot], vector_scales,
                 never, trusts[r], softplus_table, seen[slot], positions[r], place, logits)
-        out[r] = read(coders[slot], digits[slot], logits, frequency_table, place)
+        totals[r] = frequencies(logits, frequency_table, out[r])

@@ -26,7 +26,6 @@ from wheeler.training.unusual import ALPHABETS, unusual_words
 from wheeler_cpu import add_noise
 
 BOOK, TEXTS = 150_000, 5                                                      # characters; texts of a kind
-HOME = Path(__file__).resolve().parents[2]                                    # of the project
 
 
 def beginnings_of(paths: Sequence[Path], characters: int) -> list[str]:
@@ -44,7 +43,8 @@ def beginnings_of(paths: Sequence[Path], characters: int) -> list[str]:
 
 def other_texts(characters: int, seed: int = 0) -> dict[str, list[str]]:
     """10 kinds of texts that are no stories, up to 5 of each, of so many characters at most. What stands on the machine
-    differs from machine to machine; a kind that is not there is left out."""
+    differs from machine to machine; a kind that is not there is left out. None is a text of this project: its
+    documentation and code stand in the cache's primer."""
     rng, chance = np.random.default_rng(seed), random.Random(seed)
     library, packages = (Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib"))
     topics = sorted(pydoc_data.topics.topics.values(), key=len)[-TEXTS:]
@@ -53,10 +53,9 @@ def other_texts(characters: int, seed: int = 0) -> dict[str, list[str]]:
     out = {"Python's help": [text[:characters] for text in topics],
            "source code": beginnings_of(list(library.glob("*.py")), characters),
            "licences": beginnings_of([*packages.glob("*.dist-info/**/LICENSE*")], characters),
-           "manuals": beginnings_of([*HOME.glob("docs/*.md")], characters),
+           "manuals": beginnings_of([*packages.glob("*.dist-info/METADATA")], characters),
            "C headers": beginnings_of(list(Path(sysconfig.get_path("include")).glob("*.h")), characters),
-           "notebooks and JSON": beginnings_of([*HOME.glob("docs/*.ipynb"), *HOME.glob("checkpoints/*/*.json")],
-                                               characters),
+           "JSON": beginnings_of([*packages.glob("**/*.json")], characters),
            "numbers": many(lambda: "\n".join(f"{chance.gauss(0, 100):.4f},{chance.randrange(10**6)}"
                                              for _ in range(characters // 12 + 1))),
            "names and code": many(lambda: " ".join(word for _ in range(characters // 4)
