@@ -7,7 +7,7 @@ const Damaged = (() => {
 const W = typeof require === "function" ? require("./wheeler.js") : Wheeler;
 const R = typeof require === "function" ? require("./reader.js") : Reader;
 const LENGTHS = 3, REDUNDANT_MEANING = 7, GIST_TRUST = 1.5;
-const SYMBOL_BITS = 13, MOST_GUESSED = 16, MOST_WAYS = 32;      // of frames against erasures
+const SYMBOL_BITS = 13, MOST_TRIED = 2 ** 24, MOST_WAYS = 64;    // of frames against erasures
 
 // ---- redundant frames: Reed-Solomon over GF(2^bits), generator 2, first root 2^0 ------------------------------------
 
@@ -22,7 +22,7 @@ function fieldOf(bits, polynomial) {
   const times = (a, b) => a && b ? powers[logs[a] + logs[b]] : 0;
   const over = (a, b) => a ? powers[logs[a] + order - logs[b]] : 0;
   const valueAt = (factors, x) => factors.reduceRight((sum, factor) => times(sum, x) ^ factor, 0);
-  return {powers, times, over, valueAt};
+  return {order, powers, times, over, valueAt};
 }
 
 const bytesField = W.once(() => fieldOf(8, 0x11d)), symbolsField = W.once(() => fieldOf(SYMBOL_BITS, 0x201b));
@@ -90,37 +90,95 @@ function redundantBytes(model, cells) {
   return null;
 }
 
+/** The matrix (rows) that gives the symbols at places `others` of a word of `count` from those at places `known`. */
+function unknownFromKnown(count, known, others) {
+  const {order, powers, times, over} = symbolsField(), places = [...others, ...known];
+  const rows = others.map((_, i) => Uint16Array.from(places, place => powers[i * (count - 1 - place) % order]));
+  rows.forEach((_, k) => {                                      // Gauss-Jordan elimination
+    const pivot = rows.findIndex((row, i) => i >= k && row[k]), by = rows[pivot][k];
+    [rows[k], rows[pivot]] = [rows[pivot], rows[k]];
+    rows[k] = rows[k].map(symbol => over(symbol, by));
+    rows.forEach((row, i) => {
+      const factor = row[k];
+      if (i !== k && factor) rows[k].forEach((symbol, j) => row[j] ^= times(factor, symbol));
+    });
+  });
+  return rows.map(row => row.slice(others.length));
+}
+
+/** The words that agree with tiles, where fewer than `length` symbols are known: every way to choose some of those that
+ * each tile leaves possible (Uint8Array of flags), `most` ways at most. told: the symbol of each tile, -1 if unknown. */
+function completed(told, possible, length, most) {
+  const {times} = symbolsField(), counts = possible.map(flags => flags.reduce((sum, flag) => sum + flag));
+  const all = told.map((_, k) => k), known = all.filter(k => told[k] >= 0);
+  const left = all.filter(k => told[k] < 0 && counts[k] && counts[k] < 1 << SYMBOL_BITS);
+  left.sort((a, b) => counts[a] - counts[b] || a - b);
+  const chosen = left.slice(0, length - known.length), checks = left.slice(chosen.length);
+  const ways = chosen.reduce((product, k) => product * counts[k], 1);
+  if (chosen.length < length - known.length || ways > (checks.length ? most : MOST_WAYS - 1)) return [];
+  const places = [...known, ...chosen], others = all.filter(k => !places.includes(k));
+  const matrix = unknownFromKnown(told.length, places, others), rows = checks.map(k => matrix[others.indexOf(k)]);
+  const sum = (row, symbols) => symbols.reduce((total, symbol, i) => total ^ times(row[i], symbol), 0);
+  const choices = chosen.map(k => Int32Array.from([...possible[k].keys()].filter(symbol => possible[k][symbol])));
+  const tables = choices.map((choice, m) => rows.map(row => choice.map(symbol => times(row[known.length + m], symbol))));
+  const flags = checks.map(k => possible[k]), words = [], taken = [];
+  const search = (sums, m) => {                                 // false: too many agree
+    const last = m === chosen.length - 1, [first] = sums, [of] = flags, [table] = tables[m];
+    for (let c = 0; c < choices[m].length; c++) {
+      if (last && of && !of[first ^ table[c]]) continue;
+      const next = sums.map((value, j) => value ^ tables[m][j][c]);
+      taken[m] = choices[m][c];
+      if (!last) {
+        if (!search(next, m + 1)) return false;
+      } else if (next.every((symbol, j) => flags[j][symbol])) {
+        const word = told.slice(), symbols = [...known.map(k => told[k]), ...taken];
+        places.forEach((k, i) => word[k] = symbols[i]);
+        others.forEach((k, i) => word[k] = sum(matrix[i], symbols));
+        if (words.push(word) === MOST_WAYS) return false;
+      }
+    }
+    return true;
+  };
+  return search(rows.map(row => sum(row, known.map(k => told[k]))), 0) ? words : [];
+}
+
 /** What tiles of -1, 1 or 0 (unknown) say as a frame against erasures, the likeliest first: lists of symbols. */
 function* symbolsOf([first, ...tiles]) {
-  const {book} = W.tileWords(), count = tiles.length, told = [], ways = [];
-  let known = 0, others = 0;
+  const {book} = W.tileWords(), count = tiles.length, told = [], possible = [];
+  let others = 0;
   for (const tile of tiles) {
-    const size = knownCells(tile), scores = W.likenesses(tile).subarray(0, 1 << SYMBOL_BITS), agree = [];
-    scores.forEach((score, n) => { if (size >= W.TILE && score === size) agree.push(n); });
-    told.push(agree.length === 1 ? agree[0] : -1);
-    ways.push(agree.length > 1 && agree.length <= MOST_GUESSED ? agree : []);
-    known += agree.length === 1;
-    others += size === 64 && agree.length !== 1;
+    const size = knownCells(tile), scores = W.likenesses(tile).subarray(0, 1 << SYMBOL_BITS);
+    const flags = Uint8Array.from(scores, score => score === size), sum = flags.reduce((a, b) => a + b);
+    told.push(sum === 1 && size >= W.TILE ? flags.indexOf(1) : -1);
+    possible.push(flags);
+    others += size === 64 && sum !== 1;
   }
   if (others > Math.floor(count / 4)) return;                   // whole tiles of no symbol: a plain frame is full of them
-  const named = 255 - W.likenesses(first, book).indexOf(64), any = Array.from({length: count}, (_, n) => n + 1);
-  for (const length of any.includes(named) ? [named] : any.slice(0, known + 2)) {
-    const missing = Math.max(0, length - known), spare = count - length;
-    const easy = ways.map((_, k) => k).filter(k => ways[k].length);
-    easy.sort((a, b) => ways[a].length - ways[b].length || a - b);
-    const guessed = easy.slice(0, missing), tries = guessed.reduce((product, k) => product * ways[k].length, 1);
-    if (missing > 2 || guessed.length < missing || tries > MOST_GUESSED) continue;
-    for (let n = 0; n < tries; n++) {
-      const word = told.slice();
-      guessed.reduceRight((rest, k) => {
-        word[k] = ways[k][rest % ways[k].length];
-        return Math.floor(rest / ways[k].length);
-      }, n);
-      const lost = ways.map((_, k) => k).filter(k => word[k] < 0);
-      const all = spare ? corrected(word.map(symbol => Math.max(0, symbol)), spare, lost, symbolsField()) : word;
+  const known = told.filter(symbol => symbol >= 0).length, every = Array.from({length: count}, (_, n) => n + 1);
+  const likeness = W.likenesses(first, book), whole = knownCells(first);
+  const named = every.filter(n => likeness[255 - n] === whole), lengths = named.length ? named : every;
+  const lost = told.map((_, k) => k).filter(k => told[k] < 0);
+  for (const length of lengths) {
+    if (known >= length) {
+      const word = told.map(symbol => Math.max(0, symbol));
+      const all = count > length ? corrected(word, count - length, lost, symbolsField()) : word;
       if (all) yield all.slice(0, length);
+      if (all && length + 2 <= known) return;                   // two symbols more than needed agree
+    } else if (length < count) {
+      for (const word of completed(told, possible, length, Math.floor(MOST_TRIED / lengths.length)))
+        yield word.slice(0, length);
     }
   }
+}
+
+/** A plausible frame, with 0 also in -1 cells beside those that are not: the edge of an area that had been erased. */
+function withoutEdges(frame, side) {
+  const clean = W.plausible(frame, side, side), gone = clean.map((value, n) => value === 0 && frame[n] !== 0);
+  return clean.map((value, n) => {
+    const row = n - n % side, size = side * side, near = [(n + side) % size, (n + size - side) % size,
+      row + (n + 1) % side, row + (n + side - 1) % side];
+    return value < 0 && near.some(other => gone[other]) ? 0 : value;
+  });
 }
 
 const knownCells = tile => tile.reduce((sum, cell) => sum + Math.abs(cell), 0);
@@ -155,7 +213,8 @@ function look(model, frame) {
     return {foreign: false, candidates: [{number: W.numberOf(words) * size + size / 2n, size, tiles}]};
   }
   const symbols = [];
-  for (const some of symbolsOf(cells.map(tile => tile.map(Math.sign)))) {
+  const shape = W.splitTiles(withoutEdges(frame, side), side, side);
+  for (const some of symbolsOf(shape.map(tile => tile.map(Math.sign)))) {
     const size = 1n << BigInt(W.bitsOfNumber(side, side) - SYMBOL_BITS * some.length);
     const number = some.reduce((all, symbol) => all << BigInt(SYMBOL_BITS) | BigInt(symbol), 0n);
     if (symbols.push({number: number * size + size / 2n, size, tiles: []}) === MOST_WAYS) break;

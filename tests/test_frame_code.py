@@ -9,6 +9,7 @@ import naive
 import numpy as np
 import pytest
 import torch
+from reedsolo import RSCodec
 
 from models import WheelerTextAutoencoder
 from wheeler.dynamics.tiles import fence_line, join_tiles, split_tiles, tile_codebook, tile_numbers, tile_words
@@ -35,10 +36,12 @@ from wheeler.frame.cells import (
     number_bits,
     plausible,
     read_regions,
+    without_edges,
     word_regions,
     words_bits,
 )
 from wheeler.frame.code import FrameCode, cost_of, frame_bits
+from wheeler.frame.completion import times, unknown_from_known
 from wheeler.frame.ngrams import ngram_field
 from wheeler.frame.redundant import (
     _told_symbols,
@@ -624,21 +627,55 @@ def test_tiles_that_are_nearly_whole_are_completed():
     symbols = list(range(100, 160))
     frame = frame_from_symbols(symbols, 64, 64)                               # bears three lost tiles
     hurt = frame.copy()
-    for column in range(4):
-        hurt[8:16, 8 * column : 8 * column + 8] = 0
-    ways, told = [], []
-    for row in range(8):                                                      # how much of a tile leaves 2 to 64 ways
-        tile = frame[8:16, :8].copy()
-        tile[:row] = 0
-        told = [len(found) for found in _told_symbols(tile.reshape(1, 64))[1]]
-        ways.append(told[0])
-    assert max(ways) <= 64 and any(ways)
-    rows = ways.index(min(count for count in ways if count))
-    hurt[8 + rows : 16, :8] = frame[8 + rows : 16, :8]
-    found = list(symbols_from_frame(hurt))
-    assert symbols in found and len(found) == ways[rows]
-    hurt[8:16, :40] = 0                                                       # more lost than it bears, none to guess
+    hurt[8:16, :32] = 0                                                       # four are lost
     assert symbols not in list(symbols_from_frame(hurt))
+    tile, rows, ways = frame[8:16, :8].copy(), 0, 1
+    while ways < 2:                                                           # of one is left what several symbols have
+        rows += 1
+        tile[:rows] = 0
+        ways = int(_told_symbols(tile.reshape(1, 64))[1].sum())
+    hurt[8:16, :8] = tile
+    found = list(symbols_from_frame(hurt))
+    assert ways < 64 and symbols in found and len(found) == ways              # nothing is left to choose by
+    hurt[16:24, :8] = 0                                                       # one more lost than it bears
+    assert symbols not in list(symbols_from_frame(hurt))
+
+
+@pytest.mark.parametrize("known", [1, 14, 60])
+def test_the_other_symbols_of_a_code_word(known):
+    rng = np.random.default_rng(known)
+    code, data = RSCodec(63 - known, nsize=63, c_exp=13, prim=0x201B), rng.integers(0, 8192, known).tolist()
+    word, places = np.array(code.encode(data)), np.sort(rng.permutation(63)[:known])
+    matrix = unknown_from_known(63, places)
+    found = np.bitwise_xor.reduce(times(matrix, word[places]), axis=1)
+    assert np.array_equal(found, np.delete(word, places))
+
+
+def test_a_third_of_a_frame_says_more_than_its_whole_tiles():
+    """A square of two thirds of the area erased leaves 14 whole tiles at most, and 16 symbols are told; also after the
+    dynamics have filled the area."""
+    rng, found, whole = np.random.default_rng(0), [], []
+    for _ in range(12):
+        symbols, (i, j) = rng.integers(0, 8192, 16).tolist(), rng.integers(0, 64, 2)
+        hurt = frame_from_symbols(symbols, 64, 64)
+        hurt[np.ix_(np.arange(i, i + 52) % 64, np.arange(j, j + 52) % 64)] = 0
+        whole.append(sum(np.abs(tile).all() for tile in split_tiles(hurt)))
+        after = np.rint(WheelerMemoryCPU(64, 64).run_dynamics(hurt).final_frame * 8) / 8
+        found.append([symbols in list(symbols_from_frame(seen))
+                      for seen in (hurt, without_edges(after, plausible(after)))])
+    assert max(whole) <= 15 and np.mean(found, axis=0).min() >= 0.75
+
+
+def test_edges_of_an_erased_area_are_not_believed_after_the_dynamics():
+    frame = frame_from_symbols(list(range(9)), 64, 64)
+    hurt = frame.copy()
+    hurt[10:50, 13:40] = 0
+    after = np.rint(WheelerMemoryCPU(64, 64).run_dynamics(hurt).final_frame * 8) / 8
+    clean = plausible(after)
+    seen = without_edges(after, clean)
+    assert (seen * frame >= 0).all() and (clean * frame < 0).any()             # no cell is wrong any more
+    assert (seen != 0).mean() > 0.65
+    assert np.array_equal(without_edges(hurt, plausible(hurt)), hurt)          # nothing was filled here
 
 
 def test_frames_of_other_kinds_say_no_symbols(model):

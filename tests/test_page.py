@@ -220,12 +220,17 @@ def test_frames_against_erasures_are_read_as_python_reads_them(folder, code):
     unnamed[1, 2] *= -1
     flipped[rng.random((64, 64)) < 0.005] *= -1
     hopeless[4:] = 0
-    cases = [one.frame, erased, unnamed, flipped, hopeless]
+    (longer,), third = code.write_texts(["Tom had a ball. Zoe ran to it, and 7 dogs."], redundant="erasures"), []
+    for k in range(3):                                                        # with less than whole tiles tell
+        third.append(longer.frame.copy())
+        third[k][8 + 2 * k : 60, :52] = 0
+    after = np.rint(WheelerMemoryCPU(64, 64).run_dynamics(third[0]).final_frame * 8) / 8
+    cases = [one.frame, erased, unnamed, flipped, *third, after, hopeless]
     readings = [code.read(frame[None])[0] for frame in cases]
     for found, reading in zip(node(folder, [{"call": "read", "frame": sent(frame)} for frame in cases]), readings,
                               strict=True):
         assert_read_alike(found, reading)
-    assert [reading.kind for reading in readings] == ["words"] * 4 + ["nothing"]
+    assert [reading.kind for reading in readings] == ["words"] * 8 + ["nothing"]
 
 
 def assert_written_alike(folder: Path, code: FrameCode, texts: list[str]) -> list:

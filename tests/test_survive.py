@@ -107,8 +107,11 @@ def test_ticks_and_picture(subject, checkpoint):
     assert all(row["distance"] == 0 for name, row in result.items() if name.startswith("frame"))    # a fixed point
     noisy = [result[f"noise 0.9, {ticks} ticks"]["distance"] for ticks in (0, 1, 10, 50)]
     assert noisy == sorted(noisy, reverse=True) and noisy[0] > 0.2 and noisy[-1] < 0.001
-    assert survive.picture(subject, length=8, output_dir=checkpoint) == {"same": [True] * 3}
-    assert figure(checkpoint, "survive_picture")
+    found = survive.picture(subject, length=8, output_dir=checkpoint)
+    assert found["same"] == [True] * 3
+    assert figure(checkpoint, "survive_picture") and figure(checkpoint, "survive_damage")
+    assert [kinds[0] for kinds in found["damage"].values()] == ["words"] * 3
+    assert found["damage"]["against erasures"][:3] == ["words"] * 3 and "words" not in found["damage"]["plain"][3:]
 
 
 # ---- probes ---------------------------------------------------------------------------------------------------------

@@ -267,3 +267,11 @@ def plausible(frame: np.ndarray) -> np.ndarray:
     near = sum(np.roll(low, shift, axis).astype(np.int8) for shift in (1, -1) for axis in (0, 1))
     frame[low & (near >= 2)] = 0
     return frame
+
+
+def without_edges(frame: np.ndarray, clean: np.ndarray) -> np.ndarray:
+    """A copy of `clean`, what `plausible` makes of a frame (H, W), with 0 in -1 cells beside those that it took out: at
+    the edge of what was an erased area before the dynamics ran, cells of -1 have one such neighbour alone."""
+    gone = (clean == 0) & (frame != 0)
+    near = sum(np.roll(gone, shift, axis) for shift in (1, -1) for axis in (0, 1))
+    return np.where((clean < 0) & near, 0, clean)

@@ -20,7 +20,8 @@ the text's n-grams (ngrams.py), so that Pearson's correlation of whole frames se
 
 **Their probabilities** come from the decoder without a grid (`WheelerTextAutoencoder.told`) in whole numbers
 (integer_decoder.py), its logits rounded to 1/64 and turned into frequencies by an exact table, mixed with those of what
-the text itself and a fixed text before it say (cache.py), so that two machines agree on them. A 16-bit checksum follows the end token, so that a reader knows whether to trust what was read.
+the text itself and a fixed text before it say (cache.py): two machines agree on them. A 16-bit checksum follows the end
+token, so that a reader knows whether to trust what was read.
 """
 
 import hashlib
@@ -53,6 +54,7 @@ from wheeler.frame.cells import (
     number_bits,
     plausible,
     read_regions,
+    without_edges,
     word_regions,
     words_bits,
 )
@@ -335,7 +337,7 @@ class FrameCode:
             # The bytes are the first bits of a number; its middle stands for all that could follow.
             number, unit = middle(payload[most:], 8, number_bits(self.height, self.width))
             return False, [(number, unit, tile_codebook()[list(payload[:most])], False)]
-        symbols = list(islice(symbols_from_frame(clean), MOST_WAYS))
+        symbols = list(islice(symbols_from_frame(without_edges(frame, clean)), MOST_WAYS))
         if symbols:
             return False, [(*middle(some, SYMBOL_BITS, number_bits(self.height, self.width)), np.empty(0, np.int64),
                             False) for some in symbols]

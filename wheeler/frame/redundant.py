@@ -4,8 +4,6 @@ Flips: a byte a tile, in 256 tiles that differ in 8 cells at least, so that a ti
 Erasures: 13 bits a tile, in 8,192 of all tiles; more of a frame may be lost, but a wrong cell costs its tile.
 """
 
-import itertools
-import math
 import zlib
 from collections.abc import Iterator
 
@@ -13,14 +11,13 @@ import numpy as np
 import reedsolo
 
 from wheeler.dynamics.tiles import TILE, join_tiles, split_tiles, tile_codebook, tile_words
+from wheeler.frame.completion import FIELD, SYMBOL_BITS, completed
 
 KINDS = ("flips", "erasures")
 HEADERS = 3                                                                   # tiles with the length
 REDUNDANT_MEANING = 7                                                         # meaning tiles, where they can be spared
-SYMBOL_BITS = 13                                                              # of a tile against erasures
-_FIELD = 0x201B                                                               # x^13 + x^4 + x^3 + x + 1, primitive
 _LONGEST = 192                                                                # symbols that the first tile can tell of
-_GUESSED, _MISSING = 128, 3                                                   # ways to complete so many tiles, at most
+_MOST = 1 << 24                                                               # ways to complete tiles, of all lengths
 
 
 def kind_of(redundant: bool | str) -> str:
@@ -131,7 +128,7 @@ def _erasure_words() -> np.ndarray:
 
 def _erasure_code(spare: int, count: int) -> reedsolo.RSCodec:
     # Made anew each time: the library keeps the tables of the field that was used last for all codecs.
-    return reedsolo.RSCodec(spare, nsize=count, c_exp=SYMBOL_BITS, prim=_FIELD)
+    return reedsolo.RSCodec(spare, nsize=count, c_exp=SYMBOL_BITS, prim=FIELD)
 
 
 def frame_from_symbols(symbols: list[int], height: int, width: int) -> np.ndarray | None:
@@ -146,55 +143,44 @@ def frame_from_symbols(symbols: list[int], height: int, width: int) -> np.ndarra
     return join_tiles(np.concatenate([first[None], _erasure_words()[word]]), height, width)
 
 
-def _told_symbols(tiles: np.ndarray) -> tuple[list[int], list[np.ndarray]]:
+def _told_symbols(tiles: np.ndarray) -> tuple[list[int], np.ndarray]:
     """Of tiles (n, 64) in {-1, 0, +1}, 0 unknown: the symbol of each, -1 where it is not the only one that agrees with
-    all its known cells; and for each the symbols that do, where they are 2 to 64."""
+    all its known cells; and which symbols do, (n, 8192) bool."""
     known = np.abs(tiles).sum(1)
-    agree = (tiles @ _erasure_words().T > known[:, None] - 1) & (known[:, None] >= TILE)
-    counts = agree.sum(1)
-    told = np.where(counts == 1, agree.argmax(1), -1).tolist()
-    few = (counts > 1) & (counts <= _GUESSED // 2)
-    return told, [np.flatnonzero(row if some else row[:0]) for row, some in zip(agree, few, strict=True)]
+    possible = tiles @ _erasure_words().T > known[:, None] - 1
+    sure = (possible.sum(1) == 1) & (known >= TILE)
+    return np.where(sure, possible.argmax(1), -1).tolist(), possible
 
 
 def symbols_from_frame(frame: np.ndarray) -> Iterator[list[int]]:
     """What a frame of symbols (H, W) may say, its cells -1, +1 or 0 for unknown, the likeliest first; nothing where it
-    seems to be no such frame. Tiles of which too little is left are erasures; where there are up to three more of them
-    than the redundancy bears, the ways to complete those that have few are tried."""
+    seems to be no such frame. Tiles of which too little is left are erasures; where there are more of them than the
+    redundancy bears, the ways to complete some of them are tried, 2^24 at most."""
     try:
         count = tile_count(*frame.shape) - 1
     except ValueError:
         return
     first, *rest = split_tiles(np.sign(frame).astype(np.float32))
     tiles = np.stack(rest)
-    told, ways = _told_symbols(tiles)
+    told, possible = _told_symbols(tiles)
     known = count - told.count(-1)
     # Whole tiles that no symbol has: a plain frame is full of them.
     whole = [np.abs(tile).all() and symbol < 0 for symbol, tile in zip(told, tiles, strict=True)]
     if sum(whole) > count // 4:
         return
-    named = np.flatnonzero(tile_words()[tile_codebook()] @ first == TILE**2)
-    lengths = [255 - int(k) for k in named if 1 <= 255 - k <= min(count, _LONGEST)]
-    for length in lengths or range(1, min(known + _MISSING, count, _LONGEST) + 1):
-        for word in _completed(told, ways, length - known):
-            symbols = _decoded(word, length, tiles)
+    named = np.flatnonzero(tile_words()[tile_codebook()] @ first > np.abs(first).sum() - 1)
+    lengths = [255 - int(k) for k in named[::-1] if 1 <= 255 - k <= min(count, _LONGEST)]
+    lengths = lengths or range(1, min(count, _LONGEST) + 1)
+    for length in lengths:
+        if known >= length:
+            symbols = _decoded(told, length, tiles)
             if symbols is not None:
                 yield symbols
-                if word.count(-1) + 2 <= count - length:                      # two symbols more than needed agree
+                if length + 2 <= known:                                       # two symbols more than needed agree
                     return
-
-
-def _completed(told: list[int], ways: list[np.ndarray], missing: int) -> Iterator[list[int]]:
-    """A word of symbols, -1 unknown, with `missing` more of them known, in each of the ways that its tiles leave; the
-    word itself where nothing is missing, none where there are too many ways."""
-    easy = sorted((len(way), k) for k, way in enumerate(ways) if len(way))[: max(0, missing)]
-    if missing > _MISSING or len(easy) < missing or math.prod(size for size, _ in easy) > _GUESSED:
-        return
-    for guess in itertools.product(*(ways[k] for _, k in easy)):
-        word = list(told)
-        for (_, k), symbol in zip(easy, guess, strict=True):
-            word[k] = int(symbol)
-        yield word
+        elif length < count:
+            for word in completed(told, possible, length, _MOST // len(lengths)):
+                yield word[:length]
 
 
 def _decoded(word: list[int], length: int, tiles: np.ndarray) -> list[int] | None:

@@ -21,7 +21,8 @@ import torch
 from wheeler.cli import progress
 from wheeler.figures import new_figure, save_figure
 from wheeler.frame.code import FrameCode, Written, frame_bits
-from wheeler.measure.metrics import LENGTHS, Subject, beginnings, collapse, evenly, hash_frames
+from wheeler.frame.redundant import KINDS
+from wheeler.measure.metrics import LENGTHS, Row, Subject, beginnings, collapse, evenly, hash_frames
 from wheeler.measure.theory import likeness, returned
 from wheeler.training.scores import closed, share
 from wheeler_cpu import WheelerMemoryCPU, add_noise, frame_image
@@ -29,6 +30,7 @@ from wheeler_cpu import WheelerMemoryCPU, add_noise, frame_image
 TICKS = (0, 1, 2, 5, 10, 20, 50, 100, None)                                   # None: to the attractor
 STRENGTHS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0)            # standard deviations of noise
 MEAN_OF = (0.1, 0.25, 0.5, 0.75, 1.0)                                         # those whose mean fidelity is told
+PICTURED = (0.0, 0.1, 0.3, 0.5, 0.7)                                          # shares of a frame's area that are erased
 
 
 def disturbances(rng: np.random.Generator) -> dict[str, list[tuple[str, object]]]:
@@ -302,14 +304,19 @@ def ticks(subject: Subject, num_samples: int = 500, length: int = 64, seed: int 
     return result
 
 
+def _wrapped(text: str, width: int) -> str:
+    text = "".join(c if c.isprintable() else " " for c in text)                # fonts have no control characters
+    return textwrap.fill(text, width)
+
+
 def picture(subject: Subject, length: int = 64, seed: int = 0, output_dir: str = "figures") -> dict:
-    """Three unseen texts as pictures: the frame, the same with noise, its attractor, and the text read from that."""
+    """Three unseen texts as pictures: the frame, the same with noise, its attractor, and the text read from that. Then
+    what is left of the first as damage grows."""
     code, texts, rng = subject.code, subject.beginnings(length, 3), np.random.default_rng(seed)
     frames = np.stack([one.frame for one in code.write(texts)])
     noisy = add_noise(frames, 0.9, rng)
     after = collapse(noisy)
     read = code.read(after)
-    say = lambda text: textwrap.fill(text.replace("\n", " ").replace("$", r"\$"), 46)
     figure = new_figure(14, 2.9 * len(texts))
     axes = figure.subplots(len(texts), 5, squeeze=False)
     titles = ("unseen text", "frame", "noise 0.9", "collapsed again", "read back")
@@ -319,11 +326,36 @@ def picture(subject: Subject, length: int = 64, seed: int = 0, output_dir: str =
             if row == 0:
                 axis.set_title(title, fontsize=11)
             if column in (0, 4):
-                axis.text(0.5, 0.5, say(read[row].text if column else text.text), ha="center", va="center", fontsize=8)
+                said = _wrapped(read[row].text if column else text.text, 46)
+                axis.text(0.5, 0.5, said, ha="center", va="center", fontsize=8)
             else:
                 picture = (frames, noisy, after)[column - 1][row]
                 axis.imshow(frame_image(picture, scale=1).convert("RGB"), interpolation="nearest")
     save_figure(figure, output_dir, "survive_picture", dpi=90)
     same = [reading.exact and reading.text == text.text for reading, text in zip(read, texts, strict=True)]
     print(f"read back word for word: {same}")
-    return {"same": same}
+    return {"same": same, "damage": picture_of_damage(code, texts[0], rng, output_dir)}
+
+
+def picture_of_damage(code: FrameCode, text: Row, rng: np.random.Generator, output_dir: str) -> dict:
+    """A text's plain and redundant frames with a square erased, larger and larger, and what is read from each at once;
+    {frames: kinds of readings}."""
+    rows, result = {"plain": False, "against flips": KINDS[0], "against erasures": KINDS[1]}, {}
+    figure = new_figure(2.6 * len(PICTURED), 4.2 * len(rows))
+    axes = figure.subplots(len(rows), len(PICTURED), squeeze=False)
+    (_, square), *_ = disturbances(rng)["erased square, share of the area"]
+    for line, (name, redundant) in zip(axes, rows.items(), strict=True):
+        one, = code.write([text], redundant)
+        hurt = np.concatenate([square(one.frame[None], area) for area in PICTURED])
+        readings = code.read(hurt)
+        for axis, area, frame, reading in zip(line, PICTURED, hurt, readings, strict=True):
+            right = reading.exact and reading.text == text.text
+            axis.imshow(frame_image(frame, scale=1).convert("RGB"), interpolation="nearest")
+            axis.set(xticks=[], yticks=[], title=f"{name}, {area:.0%} erased: {'exact' if right else reading.kind}")
+            axis.title.set_fontsize(8)
+            axis.text(0.5, -0.03, _wrapped((reading.text or "")[:300], 42), ha="center", va="top", fontsize=6.5,
+                      transform=axis.transAxes)
+        result[name] = [reading.kind for reading in readings]
+        print(f"{name}, {', '.join(f'{area:.0%}' for area in PICTURED)} erased: {', '.join(result[name])}")
+    save_figure(figure, output_dir, "survive_damage", dpi=100)
+    return result
