@@ -61,7 +61,7 @@ SMALL = {                                                                     # 
 NEEDS_DATA = ("train.py",)                                                    # the default data set is on the hub
 # Flags for hardware, for accounts, for minutes.
 NOT_HERE = {"--fp16", "--bf16", "--compile", "--wandb", "--million", "--int8"}
-OTHER_COMMANDS = {"sudo", "source", "ls", "groups", "git", "cd", "pip", "uv", "jupyter", "pytest", "echo", "cat",
+OTHER_COMMANDS = {"sudo", "source", "ls", "groups", "git", "cd", "pip", "uv", "pytest", "echo", "cat",
                   "bash", "export", "unset", "rocminfo", "nvtop", "dmesg", "apt-get", "torchrun"}
 
 
@@ -200,8 +200,6 @@ def test_other_commands_are_known_and_set_up_knows_its_flags():
             assert (ROOT / words[1]).is_file(), words
             for word in words[2 : words.index("python") if "python" in words else None]:
                 assert not word.startswith("-") or word in help_text, f"{words}: setup_training_env.sh has no {word}"
-        if words[0] == "jupyter":
-            assert all((ROOT / word).is_file() for word in words if word.endswith(".ipynb")), words
         if words[0] == "torchrun":
             assert (ROOT / next(word for word in words if word.endswith(".py"))).is_file(), words
     assert sum("python" in words for words in found) >= 10 and len(calls()) >= 10 and len(RUN) >= 8        # not blind
@@ -309,8 +307,8 @@ def test_links_lead_somewhere(page):
 
 
 def test_anchors_are_those_of_headings():
-    text = "# A tour: of `x.py`, and more\n## Two  words\n```bash\n# no heading\n```\n### a_b-c\n"
-    assert anchors(text) == {"a-tour-of-xpy-and-more", "two--words", "a_b-c"}
+    text = "# A page: of `x.py`, and more\n## Two  words\n```bash\n# no heading\n```\n### a_b-c\n"
+    assert anchors(text) == {"a-page-of-xpy-and-more", "two--words", "a_b-c"}
 
 
 def tree(text: str) -> list[str]:
