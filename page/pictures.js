@@ -1,10 +1,14 @@
 "use strict";
-// Frames as colours and as PNG files. In a page: it needs a canvas.
+// Frames as colours and as PNG files. Reading them takes a page, for its canvas; Node can write them.
 
 const Pictures = (() => {
 
+const W = typeof require === "function" ? require("./wheeler.js") : Wheeler;
 const STOPS = [[24, 22, 68], [44, 91, 137], [96, 155, 146], [240, 185, 102], [255, 246, 220]];    // -1 .. +1
-const LEVELS = 255, LARGEST = 32, MOST_BYTES = 1 << 23, MARGIN = 9;     // cells around a frame, with its marks
+const LEVELS = 255, LARGEST = 32, MOST_BYTES = 1 << 23;
+const QUIET = 2, MARK = 5, MARGIN = QUIET + MARK + 2;           // cells around a frame, with its marks
+// Of 5 x 5 cells, a row after the other: upper left, upper right, and both below.
+const MARKS = ["#####".repeat(5), "###### # ####### # ######", "######   ##   ##   ######", "######   ##   ##   ######"];
 const SIGNATURE = [137, 80, 78, 71, 13, 10, 26, 10];
 
 /** Colours of LEVELS values from -1 to +1, three bytes each: those of the project's pictures. */
@@ -20,7 +24,12 @@ const palette = (() => {
   return out;
 })();
 
-const levelOf = value => Math.round((Math.min(Math.max(value, -1), 1) + 1) * (LEVELS - 1) / 2);
+/** 0 .. 254 of a value from -1 to 1: in float32 and to the even of two that are as near, as Python does. */
+function levelOf(value) {
+  const exact = Math.fround(Math.fround(Math.min(Math.max(value, -1), 1) + 1) * ((LEVELS - 1) / 2));
+  const level = Math.round(exact);
+  return level - exact === 0.5 ? level - level % 2 : level;
+}
 
 /** Draw a frame into the pixels of an ImageData of the same size. */
 function draw(frame, image) {
@@ -113,16 +122,31 @@ function hasFence(frame, side) {
   let known = 0, right = 0;
   for (let i = 0; i < side; i++) for (const value of [frame[i], frame[i * side]]) {
     known += Math.abs(value) > 0.25;
-    right += value * (Wheeler.isFence(i) ? -1 : 1) > 0.25;
+    right += value * (W.isFence(i) ? -1 : 1) > 0.25;
   }
   return known > side / 2 && right / known > 0.8;
 }
 
-/** A PNG file (Blob) of a frame, `scale` pixels a cell, with the weights' name noted as the project does. */
+/** The levels of a frame with its marks around it, (side + 18)^2. */
+function marked(frame, side) {
+  const whole = side + 2 * MARGIN, far = whole - QUIET - MARK, out = new Uint8Array(whole * whole).fill(LEVELS - 1);
+  for (let i = 0; i < side; i++) for (let j = 0; j < side; j++)
+    out[(i + MARGIN) * whole + j + MARGIN] = levelOf(frame[i * side + j]);
+  MARKS.forEach((mark, n) => {
+    const top = n < 2 ? QUIET : far, left = n % 2 ? far : QUIET;
+    for (let k = 0; k < mark.length; k++) if (mark[k] === "#")
+      out[(top + Math.floor(k / MARK)) * whole + left + k % MARK] = 0;
+  });
+  return out;
+}
+
+/** A PNG file (Blob) of a frame with its marks, `scale` pixels a cell, and the weights' name noted: the picture that
+ * sample.py writes of it. */
 async function png(frame, side, weights, scale = 8) {
-  const width = side * scale, rows = new Uint8Array((width + 1) * width);       // a filter byte of 0 before each row
+  const whole = side + 2 * MARGIN, width = whole * scale, levels = marked(frame, side);
+  const rows = new Uint8Array((width + 1) * width);             // a filter byte of 0 before each row
   for (let y = 0; y < width; y++) for (let x = 0; x < width; x++)
-    rows[y * (width + 1) + 1 + x] = levelOf(frame[Math.floor(y / scale) * side + Math.floor(x / scale)]);
+    rows[y * (width + 1) + 1 + x] = levels[Math.floor(y / scale) * whole + Math.floor(x / scale)];
   const packed = new Blob([rows]).stream().pipeThrough(new CompressionStream("deflate"));
   const header = new Uint8Array(13), size = new DataView(header.buffer);
   size.setUint32(0, width);
@@ -133,7 +157,7 @@ async function png(frame, side, weights, scale = 8) {
     view.setUint32(0, data.length);
     out.set(Array.from(name, c => c.charCodeAt(0)), 4);
     out.set(data, 8);
-    view.setUint32(data.length + 8, Wheeler.crc32(out.subarray(4, data.length + 8)));
+    view.setUint32(data.length + 8, W.crc32(out.subarray(4, data.length + 8)));
     return out;
   };
   const note = Uint8Array.from(`wheeler\0${weights}`, c => c.charCodeAt(0));
@@ -144,3 +168,5 @@ async function png(frame, side, weights, scale = 8) {
 
 return {draw, read, png, hasFence};
 })();
+
+if (typeof module !== "undefined") module.exports = Pictures;

@@ -75,8 +75,7 @@ def small_model():
     return WheelerTextAutoencoder(config, tokenizer).eval()
 
 
-@pytest.fixture(scope="module")
-def browser():
+def chromium():
     """Chromium without a screen, 1440 x 1160; skips where it is not installed."""
     webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
     chromium, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
@@ -88,6 +87,11 @@ def browser():
                  "disable-background-networking", "disable-sync", "window-size=1440,1160"):
         options.add_argument(f"--{flag}")
     options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    return webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+
+
+@pytest.fixture(scope="module")
+def browser():
+    driver = chromium()
     yield driver
     driver.quit()

@@ -26,6 +26,10 @@ const CALLS = {
     const heard = [], found = await use("damaged").read(loaded(), floats(frame), ({share}) => { heard.push(share); });
     return {...found, heard: heard.length, whole: heard.every(share => share >= 0 && share <= 1.001)};
   },
+  async png({frame, weights}) {
+    const file = await use("pictures").png(floats(frame), 64, weights);
+    return Buffer.from(await file.arrayBuffer()).toString("base64");
+  },
   encode: ({text}) => use("writer").encode(loaded(), text),
   async write({text: given}) {
     const {frame, ...rest} = await use("writer").write(loaded(), given);

@@ -19,7 +19,8 @@ MOST_LINES, MOST_FUNCTION_LINES, MOST_TRAIN, MOST_README, MOST_ENTRIES = 500, 10
 # From the bottom up: a module imports from its own layer and from those below.
 LAYERS = (("wheeler.cli", "wheeler.figures"), ("wheeler.dynamics",), ("wheeler_cpu",), ("wheeler.memory",),
           ("wheeler_store",), ("wheeler.model",), ("wheeler.frame",), ("models",), ("wheeler.training",),
-          ("wheeler.measure", "wheeler.page"), ("train", "evaluate", "bench", "sample", "app", "minimal"))
+          ("wheeler.measure", "wheeler.page", "wheeler.app"),
+          ("train", "evaluate", "bench", "sample", "app", "minimal"))
 # What may be imported inside a function: libraries that take a second or that not everybody has. Of the project only
 # the compiled dynamics, which `import models` need not wait for.
 LATE = {"wandb", "gradio", "matplotlib", "transformers", "tokenizers", "datasets", "sklearn", "sacrebleu", "rapidfuzz",

@@ -233,6 +233,29 @@ def test_frames_against_erasures_are_read_as_python_reads_them(folder, code):
     assert [reading.kind for reading in readings] == ["words"] * 8 + ["nothing"]
 
 
+@needs_node
+def test_pictures_are_those_of_python(code, frames, tmp_path):
+    """Pixel for pixel, with marks; sample.py reads them, also after a lossy picture format."""
+    from sample import note_in, readings_of
+
+    rng = np.random.default_rng(9)
+    halves = np.float32(np.arange(4096) % 254 + 0.5) / np.float32(127) - np.float32(1)          # between two levels
+    cases = [frames[1], add_noise(frames[2], 0.9, rng), damaged(frames[0], 3, rng), np.ones((64, 64), np.float32),
+             halves.reshape(64, 64), rng.uniform(-1, 1, (64, 64)).astype(np.float32)]
+    files = node(PAGE, [{"call": "png", "frame": sent(frame), "weights": code.weights_name} for frame in cases])
+    for frame, file in zip(cases, files, strict=True):
+        image = Image.open(io.BytesIO(base64.b64decode(file)))
+        assert image.mode == "P" and (np.asarray(image) == np.asarray(picture_of(frame))).all()
+        assert (np.asarray(image.convert("RGB")) == np.asarray(picture_of(frame).convert("RGB"))).all()
+    path, lossy = tmp_path / "story.png", tmp_path / "story.jpg"
+    path.write_bytes(base64.b64decode(files[1]))                              # as noisy as it may be
+    with Image.open(path) as image:
+        image.convert("RGB").save(lossy, quality=30)
+    for file, note in ((path, code.weights_name), (lossy, "")):
+        (reading,) = readings_of(code, str(file))
+        assert (reading.text, reading.exact, note_in(file)) == ("Lily ran home.", True, note)
+
+
 def assert_written_alike(folder: Path, code: FrameCode, texts: list[str]) -> list:
     """Write texts in both languages, compare all, and return what Python wrote."""
     with warnings.catch_warnings():
@@ -615,11 +638,20 @@ def test_what_is_saved_is_read_by_python(shipped, site, tmp_path):
     site.find("save").click()
     path = tmp_path / "story.png"
     site.until(path.is_file, "nothing is saved", 20)
-    assert Image.open(path).size == (512, 512)
-    assert Image.open(path).getpalette()[: 3 * 255] == frame_image(np.ones((64, 64))).getpalette()[: 3 * 255]
-    (reading,) = readings_of(shipped, str(path))
+    story = stories_of(PAGE / EXAMPLES)[0]["text"]
+    with Image.open(path) as image:
+        assert image.size == (656, 656)
+        shown, wanted = image.convert("RGB"), picture_of(shipped.write_texts([story])[0].frame).convert("RGB")
+        shown.save(tmp_path / "story.jpg", quality=50)
+    # At rest before the noise comes: the frame itself.
+    assert (np.asarray(shown) == np.asarray(wanted)).all()
     assert note_in(path) == shipped.weights_name
-    assert reading.exact and reading.text == stories_of(PAGE / EXAMPLES)[0]["text"]
+    for name in ("story.png", "story.jpg"):
+        (reading,) = readings_of(shipped, str(tmp_path / name))
+        assert reading.exact and reading.text == story, name
+    site.give(path)                                                           # and the page reads what it saved
+    site.until(lambda: not site.idle(), "nothing is read", 10)
+    assert site.read() == (story, True)
     site.check()
 
 

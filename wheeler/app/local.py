@@ -1,0 +1,48 @@
+"""Gradio, on this machine alone: no telemetry, no proxy, a folder of its own that is gone in the end."""
+
+import atexit
+import os
+import secrets
+import shutil
+import tempfile
+from contextlib import contextmanager
+
+
+@contextmanager
+def no_proxy():
+    """Inside, nothing goes through a proxy of the environment: the page asks itself, at 127.0.0.1, whether it is up,
+    which no proxy can answer."""
+    before = {name: os.environ.pop(name, None) for name in ("no_proxy", "NO_PROXY")}
+    os.environ["no_proxy"] = "*"                                              # a list of hosts would still load SOCKS
+    try:
+        yield
+    finally:
+        os.environ.pop("no_proxy")
+        os.environ.update((name, value) for name, value in before.items() if value is not None)
+
+
+# Of this page alone, and removed at its end: Gradio's own, /tmp/gradio, belongs to the first user of a machine.
+TEMPORARY = os.path.join(os.environ.get("GRADIO_TEMP_DIR") or tempfile.gettempdir(), f"wheeler-{secrets.token_hex(8)}")
+atexit.register(shutil.rmtree, TEMPORARY, ignore_errors=True)
+
+
+def load_gradio():
+    """The module gradio, which reads the environment when it is imported."""
+    os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": TEMPORARY}
+    with no_proxy():
+        import gradio
+
+    return gradio
+
+
+gr = load_gradio()
+
+# Four tabs side by side on a telephone, and frames to its edges.
+CSS = """
+@media (max-width: 500px) {
+  .gradio-container main { padding: 8px !important; }
+  .tab-container button { padding: 0 10px !important; }
+}"""
+# The system's fonts: those that Gradio brings mix two faces in bold words. No tunnel, no uploads to speak of.
+LAUNCH = dict(share=False, ssr_mode=False, footer_links=[], max_file_size="1mb", css=CSS,
+              theme=gr.themes.Default(font=("system-ui", "sans-serif"), font_mono=("ui-monospace", "monospace")))
