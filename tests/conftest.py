@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 
@@ -88,6 +89,14 @@ def chromium():
         options.add_argument(f"--{flag}")
     options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
     return webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+
+
+def decoder_bits(decoder, ids, tiles=()):
+    """Bits of token ids, given numbers of meaning tiles, by the decoder in whole numbers alone, without its cache."""
+    state = decoder.texts(*decoder.estimates([np.array(tiles, np.int64)]), len(ids))
+    inputs = np.array([decoder.config.bos_token_id, *ids[:-1]])
+    *_, frequencies, totals = decoder._rows(state, np.arange(1), inputs, np.array([0, len(ids)]))
+    return float(np.log2(totals / frequencies[range(len(ids)), ids]).sum())
 
 
 @pytest.fixture(scope="module")

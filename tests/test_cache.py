@@ -7,6 +7,7 @@ from pathlib import Path
 import naive
 import numpy as np
 import pytest
+from conftest import decoder_bits
 
 from models import WheelerTextAutoencoder
 from wheeler.frame import cache
@@ -105,14 +106,9 @@ def test_what_is_no_story_costs_less_and_stories_cost_no_more():
 
     def ratio(texts):
         """Bits with the cache to bits without it."""
-        texts, alone = [encode_text(text, model.tokenizer, model.config)[0] for text in texts], 0.0
-        none = [np.empty(0, np.int64)] * len(texts)
-        for ids in texts:
-            state = decoder.texts(*decoder.estimates(none[:1]), len(ids))
-            inputs = np.array([model.config.bos_token_id, *ids[:-1]])
-            *_, frequencies, totals = decoder._rows(state, np.arange(1), inputs, np.array([0, len(ids)]))
-            alone += np.log2(totals / frequencies[range(len(ids)), ids]).sum()
-        return sum(map(bits_of, decoder.charges(texts, none))) / alone
+        texts = [encode_text(text, model.tokenizer, model.config)[0] for text in texts]
+        mixed = decoder.charges(texts, [np.empty(0, np.int64)] * len(texts))
+        return sum(map(bits_of, mixed)) / sum(decoder_bits(decoder, ids) for ids in texts)
 
     assert ratio(stories("validation", 20)) < 1.005
     assert ratio([text[:600] for _, text in sorted(pydoc_data.topics.topics.items())[:10]]) < 0.75

@@ -27,7 +27,7 @@ from wheeler.training.scores import share
 NEAREST = 1000                                                                # texts that a gist may be nearest to
 TILES = (0, 7, 15, 23, 31, 39, 47, 55)
 STEPS = 5                                                                     # of the interpolation
-ERASED = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)                             # share of the area
+ERASED = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 2 / 3, 0.7, 0.8)                 # share of the area
 
 
 def average(values: Sequence[float], name: str = "mean") -> dict:
@@ -249,7 +249,7 @@ def erased(pool: Pool, count: int, seed: int) -> dict:
             hurt = square(plain, area)
             for when, given in (("at once", hurt), ("after the dynamics", collapse(hurt))):
                 readings = read_damaged(code, written, given, f"{name}, {area:.0%} erased")
-                row = result[f"{name}, {when}, {area:.1f}"] = judge_readings(texts, said, readings)
+                row = result[f"{name}, {when}, {area:.2f}"] = judge_readings(texts, said, readings)
                 print(f"   {name + ', ' + when:<40}{area:>5.0%}  {shown(row, 'exact_match'):<25}"
                       f"{shown(row['words'], 'mean'):<25}{row['control']['mean']:.1%}", flush=True)
     return result
