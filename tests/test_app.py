@@ -123,14 +123,16 @@ def test_what_is_no_number_is_refused_everywhere(player, value):
 
 def test_what_was_read_is_not_read_again(player, monkeypatch):
     frames, asked = np.stack([from_cells(player.write(text)[0], 64) for text in (TEXT, "Hi Tom", "Lily ran.")]), []
-    read = player.code.read
-    monkeypatch.setattr(player.code, "read", lambda frames: asked.append(len(frames)) or read(frames))
-    monkeypatch.setattr(player, "_readings", {})
-    monkeypatch.setattr(wheeler.app.player, "KEPT_READINGS", 2)
+    code = player.model.frame_code()
+    once, read = ReadOnce(code, most=2), code.read
+    monkeypatch.setattr(code, "read", lambda frames: asked.append(len(frames)) or read(frames))
+    monkeypatch.setattr(player, "code", once)
     texts = lambda some: [reading.text for reading in player.read(some)]
     assert texts(frames[:2]) == texts(frames[[0, 1, 0]])[:2] == [TEXT, "Hi Tom"] and asked == [2]
     assert texts(frames[[1, 2, 2]]) == ["Hi Tom", "Lily ran.", "Lily ran."] and asked == [2, 1]
     assert texts(frames[:1]) == [TEXT] and asked == [2, 1, 1]                 # the oldest was forgotten
+    assert texts(frames[:1] * 0.9999) == [TEXT] and asked == [2, 1, 1]        # as the dynamics leave a frame
+    assert texts(frames[:1] * 0.99) == [TEXT] and asked == [2, 1, 1, 1]
 
 
 # ---- what is left, what lies between ---------------------------------------------------------------------------------

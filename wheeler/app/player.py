@@ -8,7 +8,8 @@ from PIL import Image
 from models import WheelerTextAutoencoder
 from wheeler.app.widgets import LEVELS, from_cells, to_cells
 from wheeler.dynamics.tiles import TILE, join_tiles, split_tiles
-from wheeler.frame.code import Reading, cost_of, frame_bits
+from wheeler.frame.code import cost_of, frame_bits
+from wheeler.frame.contents import Reading, ReadOnce
 from wheeler.model.inputs import encode_text
 from wheeler.model.tokenizer import altered, example
 from wheeler.page import EXAMPLES, PAGE, stories_of
@@ -17,7 +18,7 @@ from wheeler_store import Recall, WheelerMemory
 
 TEXT_CHARACTERS, MEMORIES, MAX_TICKS = 4000, 100, 200
 STEPS = 11                                                                    # texts from one to another, both counted
-KEPT_READINGS = 500                                                           # 16 kB of cells each
+KEPT_READINGS = 500
 SAID = {"words": "the text, word for word", "gist": "a gist", "nothing": "nothing", "foreign": "of other weights"}
 
 
@@ -41,9 +42,8 @@ class Player:
     """What the page does, for one model. Its texts are cut to TEXT_CHARACTERS, and to as many tokens as a frame has."""
 
     def __init__(self, model: WheelerTextAutoencoder):
-        self.model, self.code = model, model.frame_code()
+        self.model, self.code = model, ReadOnce(model.frame_code(), KEPT_READINGS)
         self.side = model.config.grid_size
-        self._readings: dict[bytes, Reading] = {}                             # of frames, the oldest first
 
     def picture(self, frame: np.ndarray) -> Image.Image:
         return frame_image(frame, scale=max(1, 512 // self.side)).convert("RGB")
@@ -73,19 +73,10 @@ class Player:
         return to_cells(one.frame), f"{len(ids)} tokens{' of a text that was cut' * (kept != text)}, {note}"
 
     def read(self, frames: np.ndarray) -> list[Reading]:
-        """What frames (B, H, W) say, as `FrameCode.read`; what was read before is not read again."""
-        frames = np.ascontiguousarray(frames, np.float32)
-        keys = [frame.tobytes() for frame in frames]
-        out = {key: self._readings[key] for key in keys if key in self._readings}
-        new = {key: frame for key, frame in zip(keys, frames, strict=True) if key not in out}
-        if new:
-            # Of one sign: blank, which has no gist.
-            out |= {key: reading if np.ptp(np.sign(frame)) else Reading("", False, 0, 0.0, []) for (key, frame), reading
-                    in zip(new.items(), self.code.read(np.stack([*new.values()])), strict=True)}
-        self._readings |= out
-        while len(self._readings) > KEPT_READINGS:
-            del self._readings[next(iter(self._readings))]
-        return [out[key] for key in keys]
+        """What frames (B, H, W) say, as `FrameCode.read`; one of a single sign is blank, which has no gist."""
+        readings = self.code.read(frames)
+        return [reading if np.ptp(np.sign(frame)) else Reading("", False, 0, 0.0, [])
+                for frame, reading in zip(frames, readings, strict=True)]
 
     def said(self, reading: Reading, text: str | None) -> str:
         """What to say of a reading of a frame that `text` was written into; None: nobody knows."""
