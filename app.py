@@ -2,6 +2,7 @@
 
     python app.py                                    # then open http://127.0.0.1:7860
     python app.py --checkpoint runs/a/best.pt --port 8000
+    python app.py --watch checkpoints                # watch runs of train.py instead; loads no model
     python app.py --page                             # the static page of page/, which needs no Python behind it
     python app.py --page site                        # the same as a folder for any host of static files
 
@@ -24,6 +25,7 @@ from wheeler.app.player import Player
 from wheeler.app.tabs import build
 from wheeler.cli import Parser, complaint, open_console
 from wheeler.page import build_page, server
+from wheeler.training import watch
 
 
 @contextmanager
@@ -65,15 +67,19 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=7860, help="port, 1 .. 65535")
     parser.add_argument("--page", nargs="?", const="", metavar="FOLDER",
                         help="the static page instead: write it into a folder, or serve it where none is given")
+    parser.add_argument("--watch", nargs="+", metavar="FOLDER",
+                        help="watch training instead: run folders, or folders of runs; reads their metrics.jsonl only")
     args, received = parser.parse_args(argv), []
     open_console()
     try:
         if not 1 <= args.port <= 65535:
             raise ValueError(f"--port {args.port} must be in 1 .. 65535")
-        model = WheelerTextAutoencoder.load_from_checkpoint(args.checkpoint)
-        if model.tokenizer is None:
+        if args.watch and args.page is not None:
+            raise ValueError(f"--watch {args.watch[0]} and --page are two pages: choose one")
+        model = None if args.watch else WheelerTextAutoencoder.load_from_checkpoint(args.checkpoint)
+        if model is not None and model.tokenizer is None:
             raise ValueError(f"--checkpoint {args.checkpoint}: it has no tokenizer")
-        page = build(Player(model)) if args.page is None else None
+        page = watch.page(args.watch) if args.watch else build(Player(model)) if args.page is None else None
         os.makedirs(TEMPORARY, mode=0o700, exist_ok=True)
         with no_proxy(), ended_by_signals() as received:
             if page is None:

@@ -39,10 +39,11 @@ from wheeler.training.flags import parse
 from wheeler.training.opening import fit_batch_size, new_model, open_data
 from wheeler.training.ranks import Ranks, StopSignal, start_worker
 from wheeler.training.run import LEAST_LOSS_SCALE, Run
-from wheeler.training.run_folder import UsageError, explain, plot, run_lock
+from wheeler.training.run_folder import UsageError, explain, run_lock
 from wheeler.training.scores import check_device
 from wheeler.training.step import TokenLoss, autocast_of, draw_tiles, get_lr, rows_without_grid
 from wheeler.training.texts import DataError
+from wheeler.training.watch import plot
 
 
 def train(args: argparse.Namespace, checkpoint: dict | None, ranks: Ranks, lock: int | None) -> int:

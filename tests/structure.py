@@ -24,7 +24,7 @@ LAYERS = (("wheeler.cli", "wheeler.figures"), ("wheeler.dynamics",), ("wheeler_c
 # What may be imported inside a function: libraries that take a second or that not everybody has. Of the project only
 # the compiled dynamics, which `import models` need not wait for.
 LATE = {"wandb", "gradio", "matplotlib", "transformers", "tokenizers", "datasets", "sklearn", "sacrebleu", "rapidfuzz",
-        "fcntl", "scipy", "wheeler_cpu", "wheeler.frame.code", "wheeler.frame.film"}
+        "fcntl", "scipy", "IPython", "pandas", "wheeler_cpu", "wheeler.frame.code", "wheeler.frame.film"}
 
 
 def name_of(path: Path) -> str:

@@ -21,6 +21,7 @@ import wheeler.app.player  # noqa: E402
 from wheeler.app.player import Player, examples  # noqa: E402
 from wheeler.app.tabs import alert  # noqa: E402
 from wheeler.app.widgets import LEVELS, from_cells, to_cells  # noqa: E402
+from wheeler.frame.contents import ReadOnce  # noqa: E402
 from wheeler.model.inputs import encode_text  # noqa: E402
 
 TEXT = "Tom had a red ball."

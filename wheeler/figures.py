@@ -2,6 +2,7 @@
 
 import io
 import sys
+import warnings
 from pathlib import Path
 
 # Figures that the disk refused since this was last cleared: what was measured is worth having without them.
@@ -23,9 +24,8 @@ def label(name: str, most: int = 60) -> str:
     return f" {name}" if name.startswith("_") else name
 
 
-def save_figure(figure, output_dir: str | Path, name: str, dpi: int = 110) -> None:
-    """Write <output_dir>/<name>.png. Where the disk refuses, one line on stderr says so, the path is added to
-    `unwritten`, and no figure of an earlier run stays at it. Texts are drawn as they are, $ and \\ too."""
+def figure_png(figure, dpi: int = 110) -> bytes:
+    """A figure as the bytes of a PNG. Texts are drawn as they are, $ and \\ too."""
     from matplotlib.text import Text
 
     ticks = {text for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)
@@ -33,11 +33,20 @@ def save_figure(figure, output_dir: str | Path, name: str, dpi: int = 110) -> No
     for text in set(figure.findobj(Text)) - ticks:                            # powers of ten are drawn as formulas
         text.set_parse_math(False)
     picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=dpi)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")            # of scripts that the font lacks: boxes
+        figure.savefig(picture, format="png", dpi=dpi)
+    return picture.getvalue()
+
+
+def save_figure(figure, output_dir: str | Path, name: str, dpi: int = 110) -> None:
+    """Write <output_dir>/<name>.png. Where the disk refuses, one line on stderr says so, the path is added to
+    `unwritten`, and no figure of an earlier run stays at it."""
+    picture = figure_png(figure, dpi)
     path = Path(output_dir) / f"{name}.png"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(picture.getbuffer())
+        path.write_bytes(picture)
         print(f"wrote {path}", flush=True)
     except OSError as error:
         print(f"{path} cannot be written ({error.strerror or error})", file=sys.stderr)

@@ -31,7 +31,14 @@ from wheeler.training.run_folder import (
     versions,
     write_whole,
 )
-from wheeler.training.scores import came_back, reconstruct, score, teacher_forced
+from wheeler.training.scores import (
+    came_back,
+    fixed_stories,
+    reconstruct,
+    score,
+    stories_in_frames,
+    teacher_forced,
+)
 from wheeler.training.step import autocast_of, duration, eager, make_optimizer, precision_of, rows_without_grid
 
 LEAST_LOSS_SCALE = 2.0**-10  # below it every gradient overflowed for dozens of steps
@@ -144,7 +151,7 @@ class Run:
     def log(self, row: dict) -> None:
         self.metrics.write(row)
         if self.wandb:
-            self.wandb.log(row, step=row["step"])
+            self.wandb.log({key: value for key, value in row.items() if key != "stories"}, step=row["step"])
 
     def start_clock(self) -> None:
         self.started, self.started_at = time.monotonic(), self.step
@@ -193,7 +200,8 @@ class Run:
         save_checkpoint(self.out / name, self.model.to_checkpoint() | {"training": training})
 
     def evaluate(self) -> None:
-        """Teacher-forced loss and free-running scores on the fixed unseen texts; best.pt if the loss is a new low."""
+        """Teacher-forced loss and free-running scores on the fixed unseen texts, three of them as frames; best.pt if
+        the loss is a new low."""
         if not self.ranks.main:
             return
         before, args, model = time.monotonic(), self.args, self.model.eval()
@@ -204,11 +212,15 @@ class Run:
             scores |= teacher_forced(model, unseen, fixed, "grid", args.batch_size)
             blank, told = (teacher_forced(model, unseen, fixed, path, args.batch_size)["teacher_forced_loss"]
                            for path in ("blank", "meaning"))
+        # Outside of the autocast: frames are written in float32 and whole numbers.
+        stories = stories_in_frames(model, [unseen.row(i) for i in fixed_stories(unseen.lengths)])
         model.train()
         row = {"step": self.step} | {f"grid/{key}": value for key, value in scores.items() if key != "interval"}
         row["bits_per_token"] = blank / math.log(2)                           # as a language model
         row["bits_per_token_given_meaning"] = told / math.log(2)
         row["validation_loss"] = blank + told + scores["teacher_forced_loss"]
+        if stories:
+            row["stories"] = stories
         self.log(row)
         tqdm.write(f"step {self.step:,}: {len(fixed)} unseen texts, read back free-running: grid "
                    f"{scores['exact_match']:.1%} exact, {scores['token_accuracy']:.2%} of tokens; "

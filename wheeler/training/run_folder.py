@@ -22,7 +22,6 @@ from pathlib import Path
 import torch
 
 from wheeler.cli import complaint, reason
-from wheeler.figures import label, new_figure, save_figure
 from wheeler.model.checkpoint import read_checkpoint
 from wheeler.model.tokenizer import first_line
 from wheeler.training.texts import DataError
@@ -178,55 +177,68 @@ class Metrics:
             pass
 
 
-def read_metrics(run: str) -> list[dict]:
-    """Rows of <run>/metrics.jsonl by step, of each at most one of training and one of an evaluation. Where a run was
-    resumed from before its last row, the later rows count; a line that a crash cut off is left out."""
-    try:
-        lines = (Path(run) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--plot {run}: no readable metrics.jsonl ({reason(error)})") from None
-    rows = []
-    for line in lines:
-        try:
-            row = json.loads(line)
-            step, training = row["step"], "loss" in row
-        except (ValueError, KeyError, TypeError):
-            continue
-        if type(step) is not int:
-            continue
+class MetricsRows:
+    """The rows of a metrics.jsonl that may still grow, by step, of each step at most one of training and one of an
+    evaluation. Where a run was resumed from before its last row, the later rows count; a line that a crash cut off is
+    left out. strange: lines so far that are no rows."""
+
+    def __init__(self, path: str | Path):
+        self.path, self.rows, self.strange = Path(path), [], 0
+        self.file, self.at, self.end = None, 0, b""                           # which file, how many bytes, their last
+
+    def update(self) -> bool:
+        """Read what was written since the last time, whole lines only; whether the rows changed. A file that took the
+        place of the one before, or was begun anew, is read from its start. OSError where it cannot be read."""
+        with open(self.path, "rb") as file:
+            about, changed = os.fstat(file.fileno()), False
+            file.seek(self.at - len(self.end))
+            if self.file != (about.st_dev, about.st_ino) or file.read(len(self.end)) != self.end:
+                changed = bool(self.rows or self.strange)
+                self.rows, self.strange, self.at, self.end = [], 0, 0, b""
+                self.file = about.st_dev, about.st_ino
+                file.seek(0)
+            new = file.read()
+        *lines, rest = new.split(b"\n")
+        if _row(rest) is None:                                                # no beginning of a JSON object is one
+            new = new[: len(new) - len(rest)]
+        else:
+            lines.append(rest)
+        self.at, self.end = self.at + len(new), (self.end + new)[-64:]
+        for line in filter(bytes.strip, lines):
+            self._add(_row(line))
+            changed = True
+        return changed
+
+    def _add(self, row: dict | None) -> None:
+        if row is None:
+            self.strange += 1
+            return
+        step, training, rows = row["step"], "loss" in row, self.rows
         if any(step < old["step"] or step == old["step"] and training == ("loss" in old) for old in rows[-2:]):
-            rows = [earlier for earlier in rows if earlier["step"] < step]
+            while rows and rows[-1]["step"] >= step:
+                rows.pop()
         rows.append(row)
-    if not rows:
+
+
+def _row(line: bytes) -> dict | None:
+    """A line of metrics.jsonl; None where it is none. Values may be of any type, but for "step"."""
+    try:
+        row = json.loads(line)
+        return row if type(row["step"]) is int and 0 <= row["step"] < 1 << 53 else None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def read_metrics(run: str) -> list[dict]:
+    """The rows of <run>/metrics.jsonl, see `MetricsRows`; UsageError where there are none."""
+    metrics = MetricsRows(Path(run) / "metrics.jsonl")
+    try:
+        metrics.update()
+    except OSError as error:
+        raise UsageError(f"--plot {run}: no readable metrics.jsonl ({reason(error)})") from None
+    if not metrics.rows:
         raise UsageError(f"--plot {run}: its metrics.jsonl has no rows yet")
-    return rows
-
-
-def plot(runs: list[str], path: Path) -> None:
-    """Loss, bits of unseen texts and exact match of run folders against optimizer steps, as a PNG."""
-    def values(rows: list[dict], key: str) -> list[float]:
-        return [row[key] if isinstance(row.get(key), (int, float)) else math.nan for row in rows]
-
-    figure = new_figure(13, 3.8)
-    axes = figure.subplots(1, 3)
-    for i, run in enumerate(runs):
-        rows, name = read_metrics(run), label(Path(run).resolve().name or run)
-        train, evals = [r for r in rows if "loss" in r], [r for r in rows if "grid/exact_match" in r]
-        axes[0].plot(values(train, "step"), values(train, "loss"), f"C{i}", lw=0.8, label=name)
-        for key, style, what in (("bits_per_token", "--", "as a language model"), ("bits_per_token_given_meaning", "-",
-                                                                            "given meaning tiles")):
-            axes[1].plot(values(evals, "step"), values(evals, key), style, color=f"C{i}", marker=".",
-                         label=f"{name}, {what}")
-        axes[2].plot(values(evals, "step"), values(evals, "grid/exact_match"), color=f"C{i}", marker=".",
-                     label=name)
-    for axis, title in zip(axes, ("training loss (nats a token)", "unseen texts, bits a token",
-                                  "unseen texts read from the grid, exact match"), strict=True):
-        axis.set_title(title, fontsize=10)
-        axis.set_xlabel("optimizer steps")
-        axis.grid(alpha=0.3)
-        axis.legend(fontsize=8)
-    axes[0].set_yscale("log")
-    save_figure(figure, path.parent, path.stem)
+    return metrics.rows
 
 
 def rng_state(device: torch.device) -> dict:

@@ -6,6 +6,7 @@ tokens (end token counted, padding not) that stand at their place in the output.
 name.
 """
 
+from base64 import b64encode
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -18,6 +19,7 @@ from wheeler.model.tokenizer import first_line
 from wheeler.training.data import Row, Tokens
 
 PATHS = ("grid",)                                                            # what `reconstruct` reads texts from
+STORY_NOISE = 0.9                                                            # below 1: it keeps the signs
 
 
 def check_device(name: str | None) -> torch.device:
@@ -103,3 +105,42 @@ def teacher_forced(model: WheelerTextAutoencoder, data: Tokens, indices: Sequenc
         right += (logits[mask].argmax(-1) == target).sum().item()
         count += len(target)
     return {"teacher_forced_loss": loss / count, "teacher_forced_token_accuracy": right / count}
+
+
+def fixed_stories(lengths: Sequence[int]) -> list[int]:
+    """Which texts of these lengths every evaluation shows as frames: a short, a middle and a long one, fewer where
+    there are not three. Chosen by the texts alone, so that a run that is resumed keeps them, whatever its flags are."""
+    order = np.argsort(lengths, kind="stable")
+    return [int(order[i]) for i in dict.fromkeys(round((len(order) - 1) * share) for share in (0.1, 0.5, 0.9))]
+
+
+@torch.no_grad()
+def stories_in_frames(model: WheelerTextAutoencoder, rows: Sequence[Row]) -> list[dict]:
+    """What texts become as frames, and what is read from those after noise and the dynamics: plain values for
+    metrics.jsonl, one dict a text. None where the grid's side cannot be that of a frame.
+
+    text: its characters; side: of the frame, cells; frame: base64 of its signs, a bit a cell in raster order, the
+    highest bit of a byte first, set where the cell is -1; read: the text that comes back; kind: `Reading.kind`; exact:
+    whether all characters came back; bits: what the words cost; holds: bits that a frame has for words.
+    """
+    # numba takes a second, which the other commands that import this need not wait for.
+    from wheeler.frame.code import FrameCode, check_sides, cost_of, frame_bits
+    from wheeler_cpu import WheelerMemoryCPU, add_noise
+
+    side = model.config.grid_size
+    try:
+        check_sides(side, side)
+    except ValueError:
+        return []
+    code = FrameCode(model)                                                   # model.frame_code() would keep its copies
+    written = code.write([list(row) for row in rows])
+    frames = np.stack([one.frame for one in written])
+    noisy = add_noise(frames, STORY_NOISE, np.random.default_rng(0))
+    readings = code.read(WheelerMemoryCPU(side, side).run_dynamics(noisy).final_frame)
+    out = []
+    for row, one, reading in zip(rows, written, readings, strict=True):
+        cost = one.cost if one.fits else cost_of(code.charges([one.ids], [one.tiles[:0]])[0])
+        out.append({"text": row.text, "side": side, "frame": b64encode(np.packbits(one.frame < 0).tobytes()).decode(),
+                    "read": reading.text, "kind": reading.kind, "exact": reading.exact and reading.text == row.text,
+                    "bits": round(cost, 1), "holds": round(frame_bits(side, side), 1)})
+    return out
