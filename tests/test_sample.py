@@ -140,7 +140,7 @@ def test_results_do_not_depend_on_the_batch(run, tmp_path, monkeypatch):
 def test_what_does_not_fit_says_how_much_it_is_and_shows_its_gist(run, small_model):
     text = "Zoë 日本 "
     while len(small_model.tokenizer(text + "x").input_ids) < 62:
-        text += chr(ord("a") + 7 * len(text) % 26)
+        text += chr(0x100 + 89 * len(text) % 0x700)                           # nothing comes twice
     code, lines, error = run(text, "--redundant")
     assert (code, error) == (0, "") and lines[1].startswith("grid       exact") and len(lines) == 6
     gist = small_model.read_frame(small_model.encode_frame(text))[0]          # a plain frame holds the words
