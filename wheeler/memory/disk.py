@@ -96,7 +96,7 @@ def write_whole(path, fill):
         os.replace(beside, path)
         flush_folder(path.parent)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        remove(beside)
         raise
 
 

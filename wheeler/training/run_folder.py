@@ -22,6 +22,7 @@ from pathlib import Path
 import torch
 
 from wheeler.cli import complaint, reason
+from wheeler.memory import disk
 from wheeler.model.checkpoint import read_checkpoint
 from wheeler.model.tokenizer import first_line
 from wheeler.training.texts import DataError
@@ -37,26 +38,11 @@ class UsageError(ValueError):
 def write_whole(path: Path, content) -> None:
     """Write bytes beside the target, flush to the disk, rename: at `path` is the old file or the new one, never a part.
     UsageError that names the file and the reason where the disk refuses."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)                                                  # the new name too survives a power cut
-        finally:
-            os.close(folder)
+        disk.write_whole(path, lambda file: file.write(content))
     except OSError as error:
         raise UsageError(f"{path} cannot be written ({error.strerror or error}): stopped, and what was saved before is "
                          "kept") from None
-    finally:
-        try:
-            temporary.unlink(missing_ok=True)
-        except OSError:
-            pass
 
 
 def save_checkpoint(path: Path, state: dict) -> None:
