@@ -142,23 +142,34 @@ function completed(told, possible, length, most) {
   return search(rows.map(row => sum(row, known.map(k => told[k]))), 0) ? words : [];
 }
 
+/** Whether the known symbols, two more than the data at least, are of one word; -1: unknown. */
+function fits(told, length) {
+  const {times} = symbolsField(), all = told.map((_, k) => k), known = all.filter(k => told[k] >= 0);
+  const places = known.slice(0, length), others = all.filter(k => !places.includes(k)), more = known.slice(length);
+  if (more.length < 2) return false;
+  const matrix = unknownFromKnown(told.length, places, others);
+  return more.every(k => places.reduce((sum, place, i) => sum ^ times(matrix[others.indexOf(k)][i], told[place]), 0) ===
+    told[k]);
+}
+
 /** What tiles of -1, 1 or 0 (unknown) say as a frame against erasures, the likeliest first: lists of symbols. */
 function* symbolsOf([first, ...tiles]) {
   const {book} = W.tileWords(), count = tiles.length, told = [], possible = [];
-  let others = 0;
+  let strange = 0;                                              // tiles of no symbol: they count as erased
   for (const tile of tiles) {
     const size = knownCells(tile), scores = W.likenesses(tile).subarray(0, 1 << SYMBOL_BITS);
     const flags = Uint8Array.from(scores, score => score === size), sum = flags.reduce((a, b) => a + b);
     told.push(sum === 1 && size >= W.TILE ? flags.indexOf(1) : -1);
-    possible.push(flags);
-    others += size === 64 && sum !== 1;
+    possible.push(sum ? flags : flags.fill(1));
+    strange += !sum;
   }
-  if (others > Math.floor(count / 4)) return;                   // whole tiles of no symbol: a plain frame is full of them
+  const filled = strange > Math.floor(count / 4);               // by noise; or it is a plain frame
   const known = told.filter(symbol => symbol >= 0).length, every = Array.from({length: count}, (_, n) => n + 1);
   const likeness = W.likenesses(first, book), whole = knownCells(first);
   const named = every.filter(n => likeness[255 - n] === whole), lengths = named.length ? named : every;
   const lost = told.map((_, k) => k).filter(k => told[k] < 0);
   for (const length of lengths) {
+    if (filled && !fits(told, length)) continue;
     if (known >= length) {
       const word = told.map(symbol => Math.max(0, symbol));
       const all = count > length ? corrected(word, count - length, lost, symbolsField()) : word;
@@ -179,6 +190,22 @@ function withoutEdges(frame, side) {
       row + (n + 1) % side, row + (n + side - 1) % side];
     return value < 0 && near.some(other => gone[other]) ? 0 : value;
   });
+}
+
+/** What of a frame may be left where an area was erased: see `views` in wheeler/frame/cells.py. */
+function* views(frame, side) {
+  const seen = withoutEdges(frame, side), size = Float64Array.from(frame, Math.abs);
+  yield seen;
+  if (!size.some(value => value > 0 && value < 0.99)) return;
+  yield seen.map((value, n) => size[n] < 0.5 ? 0 : value);
+  const around = x => x.map((_, n) => {
+    let sum = 0;
+    for (let i = -2; i <= 2; i++) for (let j = -2; j <= 2; j++)
+      sum += x[(Math.floor(n / side) + i + side) % side * side + (n + j + side) % side];
+    return sum;
+  });
+  const quiet = around(around(size).map(sum => Number(sum < 0.62 * 25)));
+  yield seen.map((value, n) => quiet[n] ? 0 : value);
 }
 
 const knownCells = tile => tile.reduce((sum, cell) => sum + Math.abs(cell), 0);
@@ -213,13 +240,14 @@ function look(model, frame) {
     return {foreign: false, candidates: [{number: W.numberOf(words) * size + size / 2n, size, tiles}]};
   }
   const symbols = [];
-  const shape = W.splitTiles(withoutEdges(frame, side), side, side);
-  for (const some of symbolsOf(shape.map(tile => tile.map(Math.sign)))) {
-    const size = 1n << BigInt(W.bitsOfNumber(side, side) - SYMBOL_BITS * some.length);
-    const number = some.reduce((all, symbol) => all << BigInt(SYMBOL_BITS) | BigInt(symbol), 0n);
-    if (symbols.push({number: number * size + size / 2n, size, tiles: []}) === MOST_WAYS) break;
+  for (const seen of views(frame, side)) {
+    for (const some of symbolsOf(W.splitTiles(seen.map(Math.sign), side, side))) {
+      const size = 1n << BigInt(W.bitsOfNumber(side, side) - SYMBOL_BITS * some.length);
+      const number = some.reduce((all, symbol) => all << BigInt(SYMBOL_BITS) | BigInt(symbol), 0n);
+      if (symbols.push({number: number * size + size / 2n, size, tiles: []}) === MOST_WAYS) break;
+    }
+    if (symbols.length) return {foreign: false, candidates: symbols};
   }
-  if (symbols.length) return {foreign: false, candidates: symbols};
   const shown = header && cells.slice(0, 1 + W.meaningCount(side, side, header.rows));
   if (shown?.every(tile => W.tileNumber(tile) >= 0)) return {foreign: true, candidates: []};
   const every = Array.from({length: top}, (_, i) => R.candidate(model, frame, cells, i + 1));

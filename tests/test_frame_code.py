@@ -678,6 +678,17 @@ def test_edges_of_an_erased_area_are_not_believed_after_the_dynamics():
     assert np.array_equal(without_edges(hurt, plausible(hurt)), hurt)          # nothing was filled here
 
 
+@pytest.mark.parametrize("noise", [0.01, 0.5, 0.8])
+def test_noise_on_an_erased_area_is_not_taken_for_cells(model, noise):
+    code, rng = FrameCode(model, 64, 64), np.random.default_rng(0)
+    one, = code.write([ids_of(model, "The fox")], "erasures")
+    hurt = one.frame.copy()
+    hurt[20:60, :40] = 0
+    noisy = add_noise(hurt, noise, rng)
+    after = WheelerMemoryCPU(64, 64).run_dynamics(noisy).final_frame
+    assert [reading.exact for reading in code.read(np.stack([hurt, noisy, after]))] == [True] * 3
+
+
 def test_frames_of_other_kinds_say_no_symbols(model):
     code = FrameCode(model, 64, 64)
     plain, short = code.write([ids_of(model, TEXTS[2]), ids_of(model, TEXTS[3])])

@@ -225,12 +225,14 @@ def test_frames_against_erasures_are_read_as_python_reads_them(folder, code):
         third.append(longer.frame.copy())
         third[k][8 + 2 * k : 60, :52] = 0
     after = np.rint(WheelerMemoryCPU(64, 64).run_dynamics(third[0]).final_frame * 8) / 8
-    cases = [one.frame, erased, unnamed, flipped, *third, after, hopeless]
+    noisy = [add_noise(third[1], 0.4, rng), add_noise(erased, 0.8, rng)]      # the erased area, too
+    noisy.append(np.rint(WheelerMemoryCPU(64, 64).run_dynamics(add_noise(erased, 0.1, rng)).final_frame * 8) / 8)
+    cases = [one.frame, erased, unnamed, flipped, *third, after, *noisy, hopeless]
     readings = [code.read(frame[None])[0] for frame in cases]
     for found, reading in zip(node(folder, [{"call": "read", "frame": sent(frame)} for frame in cases]), readings,
                               strict=True):
         assert_read_alike(found, reading)
-    assert [reading.kind for reading in readings] == ["words"] * 8 + ["nothing"]
+    assert [reading.kind for reading in readings] == ["words"] * 11 + ["nothing"]
 
 
 @needs_node

@@ -14,6 +14,7 @@ by dynamic programming over the row's states (Viterbi 1967). A reader needs to k
 """
 
 import random
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -275,3 +276,16 @@ def without_edges(frame: np.ndarray, clean: np.ndarray) -> np.ndarray:
     gone = (clean == 0) & (frame != 0)
     near = sum(np.roll(gone, shift, axis) for shift in (1, -1) for axis in (0, 1))
     return np.where((clean < 0) & near, 0, clean)
+
+
+def views(frame: np.ndarray, clean: np.ndarray) -> Iterator[np.ndarray]:
+    """What of `clean`, which `plausible` makes of a frame (H, W), may be left where an area was erased: all of it, but
+    for its edges; then, where noise lies on the frame and so on the area, without what is nearer to 0 than noise leaves
+    -1 and +1: cells below 0.5, and surroundings of 5 x 5 cells that are below 0.62 in the mean."""
+    seen, size = without_edges(frame, clean), np.abs(frame).astype(np.float64)
+    yield seen
+    if ((size > 0) & (size < 0.99)).any():
+        yield np.where(size < 0.5, 0, seen)
+        around = lambda x: sum(np.roll(x, (i, j), (0, 1)) for i in range(-2, 3) for j in range(-2, 3))
+        # Wider by what the mean blurs.
+        yield np.where(around(around(size) < 0.62 * 25), 0, seen)

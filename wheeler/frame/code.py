@@ -54,7 +54,7 @@ from wheeler.frame.cells import (
     number_bits,
     plausible,
     read_regions,
-    without_edges,
+    views,
     word_regions,
     words_bits,
 )
@@ -337,8 +337,10 @@ class FrameCode:
             # The bytes are the first bits of a number; its middle stands for all that could follow.
             number, unit = middle(payload[most:], 8, number_bits(self.height, self.width))
             return False, [(number, unit, tile_codebook()[list(payload[:most])], False)]
-        symbols = list(islice(symbols_from_frame(without_edges(frame, clean)), MOST_WAYS))
-        if symbols:
+        for seen in views(frame, clean):
+            symbols = list(islice(symbols_from_frame(seen), MOST_WAYS))
+            if not symbols:
+                continue
             return False, [(*middle(some, SYMBOL_BITS, number_bits(self.height, self.width)), np.empty(0, np.int64),
                             False) for some in symbols]
         # Damage can make a header of any tile: other weights are named where all that such a frame shows is whole.

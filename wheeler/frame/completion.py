@@ -52,6 +52,11 @@ def unknown_from_known(count: int, known: Sequence[int]) -> np.ndarray:
     return rows[:, len(others):]
 
 
+def sum_of(matrix: np.ndarray, symbols: np.ndarray) -> np.ndarray:
+    """The product (N,) in GF(2^13) of a matrix (N, K) with symbols (K,)."""
+    return np.bitwise_xor.reduce(times(matrix, symbols), axis=1)
+
+
 @jit
 def _search(base, sizes, tables, allowed, found):
     """Numbers of ways, (n, m) in found (MOST_FOUND, m), for which all of J symbols are allowed; returns n, at most
@@ -112,7 +117,6 @@ def completed(told: Sequence[int], possible: np.ndarray, length: int, most: int)
     others = np.setdiff1d(np.arange(len(told)), places)
     row = {int(place): k for k, place in enumerate(others)}
     of_checks = matrix[[row[int(place)] for place in checks]]                 # (J, length)
-    sum_of = lambda matrix, symbols: np.bitwise_xor.reduce(times(matrix, symbols), axis=1)
     choices = [np.flatnonzero(possible[place]) for place in chosen]
     tables = np.zeros((len(chosen), len(checks), max(map(len, choices))), np.int64)
     for k, of_tile in enumerate(choices):

@@ -11,7 +11,7 @@ import numpy as np
 import reedsolo
 
 from wheeler.dynamics.tiles import TILE, join_tiles, split_tiles, tile_codebook, tile_words
-from wheeler.frame.completion import FIELD, SYMBOL_BITS, completed
+from wheeler.frame.completion import FIELD, SYMBOL_BITS, completed, sum_of, unknown_from_known
 
 KINDS = ("flips", "erasures")
 HEADERS = 3                                                                   # tiles with the length
@@ -164,14 +164,16 @@ def symbols_from_frame(frame: np.ndarray) -> Iterator[list[int]]:
     tiles = np.stack(rest)
     told, possible = _told_symbols(tiles)
     known = count - told.count(-1)
-    # Whole tiles that no symbol has: a plain frame is full of them.
-    whole = [np.abs(tile).all() and symbol < 0 for symbol, tile in zip(told, tiles, strict=True)]
-    if sum(whole) > count // 4:
-        return
+    # Tiles that no symbol has: a plain frame is full of them, and so is an erased area that noise has filled.
+    strange = ~possible.any(1)
+    filled = strange.sum() > count // 4
+    tiles[strange], possible[strange] = 0, True
     named = np.flatnonzero(tile_words()[tile_codebook()] @ first > np.abs(first).sum() - 1)
     lengths = [255 - int(k) for k in named[::-1] if 1 <= 255 - k <= min(count, _LONGEST)]
     lengths = lengths or range(1, min(count, _LONGEST) + 1)
     for length in lengths:
+        if filled and not _fits(told, length):
+            continue
         if known >= length:
             symbols = _decoded(told, length, tiles)
             if symbols is not None:
@@ -181,6 +183,18 @@ def symbols_from_frame(frame: np.ndarray) -> Iterator[list[int]]:
         elif length < count:
             for word in completed(told, possible, length, _MOST // len(lengths)):
                 yield word[:length]
+
+
+def _fits(told: list[int], length: int) -> bool:
+    """Whether known symbols, two more than the data at least, are of one code word; -1: unknown. Fast, and with no
+    symbol wrong: most of the tiles of a plain frame are no symbols, and others are by chance."""
+    known = [k for k, symbol in enumerate(told) if symbol >= 0]
+    places, others = known[:length], known[length:]
+    if len(others) < 2:
+        return False
+    missing = np.setdiff1d(np.arange(len(told)), places)
+    found = sum_of(unknown_from_known(len(told), places), np.array(told)[places])
+    return all(found[np.searchsorted(missing, k)] == told[k] for k in others)
 
 
 def _decoded(word: list[int], length: int, tiles: np.ndarray) -> list[int] | None:
