@@ -170,8 +170,8 @@ def readings_of(code: FrameCode, path: str) -> list[Reading]:
             several = several_frames_in(image, code.height, code.width)
             found = [[frame] for frame in several] or [
                 one_frame_in(image, code.height, code.width, trusted=bool(weights))]
-    except ValueError as error:
-        raise ValueError(f"--from {path}: {error}") from None
+    except (ValueError, OSError, SyntaxError) as error:                       # Pillow's for a file that is cut off
+        raise ValueError(f"--from {path}: {complaint(error)}") from None
     if weights and weights != mine:
         raise ValueError(f"--from {path}: written with the weights {weights}, this checkpoint has {mine}; only the "
                          "weights that wrote a frame can read it (--checkpoint)")
@@ -187,10 +187,16 @@ def read_pictures(code: FrameCode, paths: list[str]) -> Iterator[tuple[dict, str
     """What pictures say: (what `--json` prints, what is wrong, "" if nothing). Of a picture with one frame "file",
     "text", "exact", "gist", "meaning_tiles" and "bits"; exact: the checksum agrees; else the text is a gist, or ""
     where not even that is left. The frames of films, in whichever pictures, are put together: "text", "exact",
-    "frames", "missing", the first and last number of each gap."""
+    "frames", "missing", the first and last number of each gap. A picture that cannot be read does not keep others from
+    it; ValueError where none can."""
     parts: list[Reading] = []
+    unread: dict[str, str] = {}
     for path in paths:
-        readings = readings_of(code, path)
+        try:
+            readings = readings_of(code, path)
+        except ValueError as error:
+            unread[path] = str(error)
+            continue
         one = readings[0]
         if len(readings) > 1 or one.exact and one.part:
             parts += readings
@@ -199,6 +205,10 @@ def read_pictures(code: FrameCode, paths: list[str]) -> Iterator[tuple[dict, str
                    "nothing": "nothing can be read: neither words nor meaning are left"}.get(one.kind)
         yield ({"file": path, "text": one.text or "", "exact": one.exact, "gist": one.kind == "gist", "meaning_tiles":
                 round(one.meaning_tiles, 1), "bits": round(one.bits, 1)}, f"{path}: {trouble}" if trouble else "")
+    if len(unread) == len(paths):
+        raise ValueError(next(iter(unread.values())))
+    for path, trouble in unread.items():
+        yield {"file": path, "text": "", "exact": False, "gist": False, "meaning_tiles": 0.0, "bits": 0.0}, trouble
     films, lost = films_of(parts)
     for k, film in enumerate(films):
         trouble = [] if film.exact else [film.trouble]
@@ -362,9 +372,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--subtract", action="append", default=[], metavar="TEXT", help="grid to subtract")
     parser.add_argument("--noise", type=float, default=0.5, help="amplitude of uniform noise; below 1 it keeps signs")
     parser.add_argument("--ticks", type=int, default=None, help="ticks of the dynamics; default: to the attractor")
+    one = parser.add_mutually_exclusive_group()
     for flag, kind, what in zip(("--redundant", "--erasures"), KINDS, ("flipped signs", "large erased areas")):
-        parser.add_argument(flag, dest="redundant", action="store_const", const=kind, default="",
-                            help=f"frames that withstand {what}; they hold less")
+        one.add_argument(flag, dest="redundant", action="store_const", const=kind, default="",
+                         help=f"frames that withstand {what}; they hold less")
     parser.add_argument("--seed", type=int, default=0, help="seed of the noise")
     parser.add_argument("--max_texts", type=int, default=100, help="texts to take at most")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -403,6 +414,9 @@ def run(args: argparse.Namespace) -> int:
     texts, files = gather(args), [text for text in args.texts if os.path.isfile(text)]
     if modes[0] and not texts and not files:
         raise ValueError("there is no text in the input")
+    if files and args.redundant:
+        raise ValueError(f"{files[0]}: a file becomes a film, whose frames are plain: leave --redundant and --erasures "
+                         "out")
     if change and len(texts) != 1:
         raise ValueError(f"--add and --subtract change the grid of one text, the input holds {len(texts)}" +
                          " and a file" * bool(files))

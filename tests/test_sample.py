@@ -567,6 +567,35 @@ def test_single_pictures_a_gif_and_gaps(run, small_model, tmp_path):
     assert f" [frame 2 of {len(frames)} is missing] " in found["text"]
 
 
+def test_pictures_that_cannot_be_read_do_not_keep_others_from_it(run, small_model, tmp_path):
+    first, *more = map(picture_of, small_model.encode_frames(LONG).numpy())
+    first.save("film.png", save_all=True, append_images=more)
+    data = Path("film.png").read_bytes()
+    Path("cut.png").write_bytes(data[: len(data) * 2 // 3])
+    Path("bad.png").write_bytes(b"no picture")
+    code, lines, error = run("--from", "cut.png", "--json")                   # the frames before the cut
+    film = json.loads(lines[0])
+    assert code == 1 and film["missing"] == [[film["missing"][0][0], len(more) + 1]] and film["missing"][0][0] > 1
+    first.save("first.png")
+    code, lines, error = run("--from", "bad.png", "first.png", "none.png", "--json")
+    assert code == 1 and [json.loads(line).get("file") for line in lines] == ["bad.png", "none.png", None]
+    assert json.loads(lines[-1])["missing"] == [[2, len(more) + 1]]
+    assert [line.split(":")[1] for line in error.splitlines()[:2]] == [" --from bad.png", " --from none.png"]
+    Path("cut.png").write_bytes(data[:3000])
+    for names in (["bad.png"], ["none.png", "bad.png"], ["cut.png"]):
+        code, lines, error = run("--from", *names)
+        assert (code, lines, error.count("\n")) == (2, [], 1) and error.startswith(f"sample.py: --from {names[0]}: ")
+
+
+def test_a_film_has_plain_frames_alone(run, tmp_path):
+    (tmp_path / "book.txt").write_text("Tom ran.")
+    for flag in ("--redundant", "--erasures"):
+        code, lines, error = run("book.txt", flag)
+        assert (code, lines) == (2, []) and "book.txt: a file becomes a film, whose frames are plain" in error
+    code, lines, error = run("Tom ran.", "--redundant", "--erasures")
+    assert code == 2 and "not allowed with argument --redundant" in error
+
+
 def test_a_sheet_of_ordinary_frames_gives_all_their_texts(run, small_model):
     sheet_of(small_model.encode_frame(["Tom ran.", "Tom sat."]).numpy()).save("two.png")
     assert run("--from", "two.png") == (0, ["Tom ran.", "Tom sat."], "")

@@ -215,14 +215,20 @@ def several_frames_in(image: Image.Image, height: int, width: int) -> list[np.nd
         frames, have_marks = _found(image, height, width)
         return frames if have_marks and len(frames) > 1 else []
     out: list[np.ndarray] = []
-    for page in ImageSequence.Iterator(image):
-        try:
-            frames, have_marks = _found(page.convert("RGBA"), height, width)
-        except ValueError:                                                    # a title, or nothing
-            continue
-        out += frames if have_marks else frames[:1]
-        if len(out) > MOST_FRAMES:
-            raise ValueError(f"it shows more than {MOST_FRAMES:,} frames")
+    try:
+        for page in ImageSequence.Iterator(image):
+            try:
+                frames, have_marks = _found(page.convert("RGBA"), height, width)
+            except ValueError:                                                # a title, or nothing
+                continue
+            out += frames if have_marks else frames[:1]
+            if len(out) > MOST_FRAMES:
+                break
+    except (OSError, SyntaxError):                                            # cut off: those before it are there
+        if not out:
+            raise
+    if len(out) > MOST_FRAMES:
+        raise ValueError(f"it shows more than {MOST_FRAMES:,} frames")
     if not out:
         raise ValueError(f"there is no frame of {height} x {width} cells in it")
     return out
