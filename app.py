@@ -6,11 +6,11 @@
     python app.py --page                             # the static page of page/, which needs no Python behind it
     python app.py --page site                        # the same as a folder for any host of static files
 
-Frame: write a text into a frame, paint on it with the mouse or add noise: the dynamics run at once, the slider shows
-every tick, and below stands what is read before and after the collapse. Gist: erase the frame step by step, until the
-exact text becomes a gist, and the gist nothing. Between: a slider from one story to another, through their meaning.
-Memory: stories that are remembered by their frames, and asked for with a few words or a damaged frame. Works without a
-network, answers on this machine only (--host), sends nothing anywhere.
+Frame: write a text into a frame, paint on it with the mouse or a finger, or add noise: the dynamics run at once, the
+slider shows every tick, and below stands what is read before and after the collapse. Gist: erase the frame step by
+step, until the exact text becomes a gist, and the gist nothing. Between: a slider from one story to another, through
+their meaning. Memory: stories that are remembered by their frames, and asked for with a few words or a damaged frame.
+Works without a network, answers on this machine only (--host), sends nothing anywhere.
 """
 
 import argparse
@@ -20,12 +20,14 @@ import sys
 from contextlib import contextmanager
 
 from models import WheelerTextAutoencoder
-from wheeler.app.local import LAUNCH, TEMPORARY, no_proxy
+from wheeler.app.local import LAUNCH, TEMPORARY, check_address, no_proxy
 from wheeler.app.player import Player
 from wheeler.app.tabs import build
 from wheeler.cli import Parser, complaint, open_console
 from wheeler.page import build_page, server
 from wheeler.training import watch
+
+CHECKPOINT = "checkpoints/best.pt"
 
 
 @contextmanager
@@ -48,6 +50,16 @@ def ended_by_signals():
             signal.signal(number, handler)
 
 
+def serve(page, host: str, port: int) -> None:
+    """Answer with a page of Gradio until a signal comes."""
+    try:
+        page.launch(server_name=host, server_port=port, quiet=True, prevent_thread_lock=True, **LAUNCH)
+        print(f"Running on local URL:  http://{host}:{port}", flush=True)
+        page.block_thread()
+    finally:
+        page.close(verbose=False)
+
+
 def serve_page(model: WheelerTextAutoencoder, folder: str, host: str, port: int) -> None:
     """Write the static page into a folder; where that is "", serve it from a folder of its own until a signal comes."""
     files = build_page(model, folder or os.path.join(TEMPORARY, "page"))
@@ -62,7 +74,7 @@ def serve_page(model: WheelerTextAutoencoder, folder: str, host: str, port: int)
 
 def main(argv: list[str] | None = None) -> int:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", default="checkpoints/best.pt", help="file of train.py or folder of a model")
+    parser.add_argument("--checkpoint", help=f"file of train.py or folder of a model (default: {CHECKPOINT})")
     parser.add_argument("--host", default="127.0.0.1", help="address to answer on; 0.0.0.0: to the network")
     parser.add_argument("--port", type=int, default=7860, help="port, 1 .. 65535")
     parser.add_argument("--page", nargs="?", const="", metavar="FOLDER",
@@ -74,18 +86,27 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if not 1 <= args.port <= 65535:
             raise ValueError(f"--port {args.port} must be in 1 .. 65535")
+        if args.watch and not all(args.watch):
+            raise ValueError("--watch '' names no folder")
         if args.watch and args.page is not None:
             raise ValueError(f"--watch {args.watch[0]} and --page are two pages: choose one")
-        model = None if args.watch else WheelerTextAutoencoder.load_from_checkpoint(args.checkpoint)
+        if args.watch and args.checkpoint is not None:
+            raise ValueError(f"--watch {args.watch[0]} loads no model: leave --checkpoint {args.checkpoint} out")
+        if args.page and os.path.isfile(args.page):
+            raise ValueError(f"--page {args.page}: it is a file, no folder")
+        if not args.page:
+            check_address(args.host, args.port)
+        checkpoint = CHECKPOINT if args.checkpoint is None else args.checkpoint
+        model = None if args.watch else WheelerTextAutoencoder.load_from_checkpoint(checkpoint)
         if model is not None and model.tokenizer is None:
-            raise ValueError(f"--checkpoint {args.checkpoint}: it has no tokenizer")
+            raise ValueError(f"--checkpoint {checkpoint}: it has no tokenizer")
         page = watch.page(args.watch) if args.watch else build(Player(model)) if args.page is None else None
         os.makedirs(TEMPORARY, mode=0o700, exist_ok=True)
         with no_proxy(), ended_by_signals() as received:
             if page is None:
                 serve_page(model, args.page, args.host, args.port)
                 return 0
-            page.launch(server_name=args.host, server_port=args.port, **LAUNCH)
+            serve(page, args.host, args.port)
     except KeyboardInterrupt:
         return 128 + (received or [signal.SIGINT])[0]
     except (ValueError, OSError) as error:

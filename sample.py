@@ -40,7 +40,7 @@ import torch
 from PIL import Image, PngImagePlugin
 
 from models import WheelerTextAutoencoder
-from wheeler.cli import Parser, complaint, json_line, open_console, plain
+from wheeler.cli import Parser, complaint, counted, json_line, open_console, plain
 from wheeler.frame.code import FrameCode, cost_of, frame_bits
 from wheeler.frame.contents import Reading, ReadOnce
 from wheeler.frame.film import films_of, read_film, write_film
@@ -336,13 +336,15 @@ def report(result: dict, pictures: list[str]) -> Iterator[str]:
     if "frame" not in result:
         yield "frame              none: the sides of this model's grid give no frame"
     elif not result["fits"]:
-        yield (f"           does not fit: {result['tokens']} tokens cost {result['bits']:.0f} bits, a frame holds "
-               f"about {result['frame_bits']:.0f}; {result['meaning_tiles']} meaning tiles tell its gist")
+        yield (f"           does not fit: {counted(result['tokens'], 'token')} cost {result['bits']:.0f} bits, "
+               f"a frame holds about {result['frame_bits']:.0f}; its gist is in "
+               f"{counted(result['meaning_tiles'], 'meaning tile')}")
     else:
         ended = "stopped" if result["state"] == "CHAOTIC" else result["state"]
         lost = result["attractor_gist"] or result["text"] and not result["attractor"]
-        yield (f"           {result['tokens']} tokens, {result['bits']:.0f} of about {result['frame_bits']:.0f} bits, "
-               f"{result['meaning_tiles']} meaning tiles, {ended} at tick {result['ticks']}"
+        yield (f"           {counted(result['tokens'], 'token')}, {result['bits']:.0f} of about "
+               f"{result['frame_bits']:.0f} bits, {counted(result['meaning_tiles'], 'meaning tile')}, {ended} at "
+               f"tick {result['ticks']}"
                + "; its checksum fails, the words are lost" * bool(lost))
     if pictures:
         yield f"           {' '.join(pictures)}"
@@ -352,9 +354,10 @@ def report_film(result: dict) -> Iterator[str]:
     """The lines that a person sees of one result of `film`."""
     verdict = lambda name: "exact" if result[name] else "DIFFERS"
     count = result["frames"]
-    yield f"text               {result['file']}, {result['characters']:,} characters"
-    yield (f"film       {verdict('film_exact'):<7} {count:,} frame{'s' * (count > 1)}, "
-           f"{result['characters'] / count:.0f} characters each, written in {result['seconds']} s")
+    yield f"text               {result['file']}, {counted(result['characters'], 'character')}"
+    yield (f"film       {verdict('film_exact'):<7} {counted(count, 'frame')}, "
+           f"{counted(round(result['characters'] / count), 'character')}{' each' * (count > 1)}, "
+           f"written in {result['seconds']} s")
     yield f"attractor  {verdict('attractor_exact'):<7} read in {result['reading_seconds']} s"
     if result["pictures"]:
         shown = result["pictures"][:3] + ["..."] * (len(result["pictures"]) > 3)

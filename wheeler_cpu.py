@@ -54,7 +54,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wheeler.cli import Parser, complaint, load_array
+from wheeler.cli import Parser, complaint, counted, load_array
 from wheeler.dynamics.kernels import TOLERANCE, VARIANTS, record, scratch
 from wheeler.dynamics.pictures import add_noise, frame_image
 from wheeler.dynamics.search import (
@@ -136,7 +136,7 @@ class Trajectory:
         h, w = self._finals.shape[1:]
         if self.batch:
             return f"Trajectory(batch of {len(self)}, {h}x{w}, ticks {self._ticks.min()} to {self._ticks.max()})"
-        return f"Trajectory({self.state}, {self.ticks} ticks, {h}x{w})"
+        return f"Trajectory({self.state}, {counted(self.ticks, 'tick')}, {h}x{w})"
 
     def strip(self, columns=8, scale=2):
         """PIL image: `columns` frames of the history side by side, input to attractor; of a batch a row each."""

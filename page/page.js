@@ -259,7 +259,8 @@ function read() {
 }
 
 function write() {
-  const text = $("own").value.trim() || $("own").placeholder;
+  const text = $("own").value.trim();
+  if (!text) return say("There is no text yet.");
   ask({kind: "write", text: text.toWellFormed?.() ?? text}, "Writing …");
   $("write").disabled = true;
 }

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import socket
 
 import numpy as np
 import pytest
@@ -36,6 +37,13 @@ def run(shared, tmp_path, monkeypatch):
         return train.main([*given, "--output_dir", out, *flags.split()])
 
     return run
+
+
+def free_port() -> int:
+    """A port of this machine at which nothing answers."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
 
 
 @pytest.fixture(scope="module", autouse=True)

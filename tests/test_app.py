@@ -1,5 +1,6 @@
 """app.py: what the page does, without a page, and the page itself in a real browser where there is one."""
 
+import errno
 import json
 import os
 import re
@@ -16,13 +17,16 @@ import torch
 gr = pytest.importorskip("gradio")
 httpx = pytest.importorskip("httpx")
 
+from conftest import free_port  # noqa: E402
+
 import app  # noqa: E402
 import wheeler.app.player  # noqa: E402
-from wheeler.app.player import Player, examples  # noqa: E402
-from wheeler.app.tabs import alert  # noqa: E402
+from wheeler.app.player import Player, examples, stands_out  # noqa: E402
+from wheeler.app.tabs import MEASURES, QUESTION, alert  # noqa: E402
 from wheeler.app.widgets import LEVELS, from_cells, to_cells  # noqa: E402
 from wheeler.frame.contents import ReadOnce  # noqa: E402
 from wheeler.model.inputs import encode_text  # noqa: E402
+from wheeler_store import Recall  # noqa: E402
 
 TEXT = "Tom had a red ball."
 
@@ -55,6 +59,10 @@ def test_write_disturb_collapse_read(player, small_model):
     assert history.dtype == np.uint8 and history.shape[1:] == (64, 64) and len(history) > 10
     assert not (np.asarray(player.tick(history, 0)) == np.asarray(player.tick(history, 99))).all()
     assert player.tick(history, -3).size == (512, 512)
+
+
+def test_one_tick_is_one_tick(player):
+    assert player.collapse(player.write(TEXT)[0], noise=0)[1] == "CONVERGED after 1 tick"
 
 
 def test_without_its_words_a_frame_gives_a_gist(player, small_model):
@@ -210,6 +218,22 @@ def test_ten_stories_are_remembered_at_once(player, recwarn):
     assert player.recall(long, "x" * 5000)[0].exact
 
 
+def test_a_clear_lead_stands_out_too():
+    found = lambda alike, *similar: [Recall("", one, "", "", 1, {}, True, alike) for one in similar]
+    assert stands_out(found(True, 0.5), "meaning") and stands_out(found(True, 0.5, 0.49), "frame")
+    assert not stands_out(found(False, 0.5), "meaning") and not stands_out(found(False, 0.5, 0.45), "meaning")
+    assert stands_out(found(False, 0.5, 0.4), "meaning") and stands_out(found(False, 0.5, 0.44), "frame")
+
+
+@pytest.mark.slow
+def test_the_question_of_the_page_finds_its_story_among_the_examples():
+    player = Player(app.WheelerTextAutoencoder.load_from_checkpoint("checkpoints/wheeler-21m"))
+    memory = player.remember(None, examples())
+    for _, by in MEASURES:
+        found = player.recall(memory, QUESTION, by)
+        assert found[0].text == examples()[1] and stands_out(found, by)
+
+
 def test_sentences_on_the_page_are_no_html():
     def fail(text):
         raise ValueError(f"{text} is too long")
@@ -221,22 +245,36 @@ def test_sentences_on_the_page_are_no_html():
 
 @pytest.mark.parametrize("words, message", [
     (["--port", "0"], "--port 0 must be in 1 .. 65535"), (["--checkpoint", "no.pt"], "no checkpoint at no.pt"),
-    (["--port", "x"], "invalid int value"),
+    (["--port", "x"], "invalid int value"), (["--host", ""], "--host is empty"),
+    (["--host", "nohost.invalid"], "app.py: --host nohost.invalid: "), (["--host", "a..b"], "--host a..b: no name"),
+    (["--host", "192.0.2.1"], "app.py: --host 192.0.2.1: "), (["--watch", ""], "--watch '' names no folder"),
 ])
 def test_bad_command_lines(words, message, capsys):
     try:
-        code = app.main(words)
+        code = app.main(["--port", str(free_port()), *words])
     except SystemExit as stop:
         code = stop.code
     error = capsys.readouterr().err
     assert code == 2 and message in error and error.count("\n") == 1
 
 
+@pytest.mark.parametrize("page", [[], ["--page"], ["--watch", "."]])
+def test_a_taken_port_is_named_before_anything_is_loaded(monkeypatch, capsys, page):
+    monkeypatch.setattr(app.WheelerTextAutoencoder, "load_from_checkpoint", None)
+    monkeypatch.setattr(app.watch, "page", None)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        assert app.main(["--port", str(port), *page]) == 2
+    assert capsys.readouterr().err == f"app.py: --port {port}: {os.strerror(errno.EADDRINUSE)}\n"
+
+
 def test_the_page_answers_on_this_machine_only(small_model, monkeypatch):
     seen = {}
     monkeypatch.setattr(app.WheelerTextAutoencoder, "load_from_checkpoint", lambda path: small_model)
     monkeypatch.setattr(gr.Blocks, "launch", lambda page, **flags: seen.update(flags, page=page))
-    assert app.main([]) == 0
+    assert app.main(["--port", str(free_port())]) == 0
     assert seen["server_name"] == "127.0.0.1" and seen["share"] is False and not seen["page"].analytics_enabled
     assert all(event.api_visibility == "private" for event in seen["page"].fns.values())
 
@@ -254,7 +292,7 @@ def test_no_proxy_is_asked_and_the_environment_comes_back(small_model, monkeypat
         seen.append((httpx.Client()._mounts, signal.getsignal(signal.SIGTERM), os.stat(app.TEMPORARY).st_mode & 0o777))
 
     monkeypatch.setattr(gr.Blocks, "launch", launch)
-    assert httpx.Client()._mounts and app.main([]) == 0
+    assert httpx.Client()._mounts and app.main(["--port", str(free_port())]) == 0
     assert seen[0][0] == {} and seen[0][1] is not handler and seen[0][2] == 0o700
     assert dict(os.environ) == before and signal.getsignal(signal.SIGTERM) is handler
 
@@ -267,17 +305,13 @@ def test_the_page_starts_behind_a_proxy_and_leaves_nothing(small_model, tmp_path
     torch.save(small_model.to_checkpoint(), tmp_path / "best.pt")
     (tmp_path / "tmp").mkdir()
     (tmp_path / "tmp/gradio").write_text("not a folder")
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+    port = free_port()
     command = [sys.executable, app.__file__, "--checkpoint", str(tmp_path / "best.pt"), "--port", str(port)]
     clean = {name: value for name, value in os.environ.items() if "proxy" not in name.lower() and name[:4] != "GRAD"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
                           env=clean | proxy | {"TMPDIR": str(tmp_path / "tmp"), "PYTHONUNBUFFERED": "1"}) as process:
-        while line := process.stdout.readline():
-            if "Running on local URL" in line:
-                break
-        assert line, process.stderr.read()
+        line = process.stdout.readline()
+        assert line == f"Running on local URL:  http://127.0.0.1:{port}\n", process.stderr.read()
         assert httpx.get(f"http://127.0.0.1:{port}/", trust_env=False).status_code == 200
         process.send_signal(number)
         process.communicate(timeout=30)
@@ -393,6 +427,9 @@ class Visit:
 
 def use_frame(visit):
     visit.write(TEXT)
+    canvas, picture = visit.find("#canvas canvas").rect, visit.find("#shown").rect
+    assert canvas["width"] == canvas["height"] == picture["width"] == picture["height"]
+    assert canvas["y"] == picture["y"] if visit.width > 1000 else canvas["x"] == picture["x"]
     first = visit.cells()
     assert len(np.unique(first)) == 2 and "CONVERGED" in visit.value("state")
     assert int(visit.value("tick")) > 5                                       # noise 0.5 from the start
@@ -451,6 +488,7 @@ def use_between(visit):
 def use_memory(visit, player):
     markup = "<b>Lily</b> ran <img src=x onerror=alert(1)> home."
     visit.tab("Memory", "ask")
+    assert visit.value("memory-state") == "Nothing is remembered yet."
     visit.click("ask")
     visit.until(lambda: "Nothing is remembered yet." in visit.find("body").text, "an empty memory is not named")
     visit.browser.execute_script(

@@ -463,7 +463,7 @@ def test_wrong_frames(model):
     with pytest.raises(ValueError, match="NaN"):
         model.read_frame(torch.full((32, 32), torch.nan))
     for value in (1.0, -1.0, 0.0, 0.5):
-        with pytest.raises(ValueError, match="frame 0 says nothing: all its cells have one sign"):
+        with pytest.raises(ValueError, match="frame 0 says nothing: all its cells are equal or have one sign"):
             model.read_frame(torch.full((1, 32, 32), value))
 
 

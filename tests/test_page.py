@@ -378,6 +378,7 @@ def test_app_names_a_folder_that_cannot_be_written(small_model, tmp_path, monkey
     assert app.main(["--page", str(place)]) == 2
     error = capsys.readouterr().err
     assert error.startswith("app.py: ") and error.count("\n") == 1 and str(place) in error
+    assert make == "below" or f"--page {place}: it is a file, no folder" in error
     assert (tmp_path / "file").read_text() == "mine"
 
 
@@ -530,6 +531,16 @@ def test_the_page_stands_still_for_who_wants_it_to(bare):
     assert bare.idle()
     assert [e for e in bare.browser.get_log("browser") if
             e["level"] == "SEVERE" and "reader.bin" not in e["message"]] == []
+
+
+@pytest.mark.parametrize("text", ["", " \n "])
+def test_a_text_that_is_none_is_not_written(bare, text):
+    bare.open(calm=True)
+    before, story = bare.cells(), bare.text("text")
+    bare.browser.execute_script("document.getElementById('own').value = arguments[0];"
+                                "document.getElementById('write').click()", text)
+    assert bare.text("status") == "There is no text yet." and bare.idle()
+    assert (bare.cells() == before).all() and bare.text("text") == story
 
 
 def test_every_control_has_a_name(bare):

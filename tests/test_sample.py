@@ -152,7 +152,7 @@ def test_what_does_not_fit_says_how_much_it_is_and_shows_its_gist(run, small_mod
         assert line == f"{name:<10} gist    {sample.indented(gist.text)}"
     bits = float(str(caught[0].message).split("costs ")[1].split()[0])
     assert 480 < bits < 800 and lines[4].strip() == (
-        f"does not fit: 61 tokens cost {bits:.0f} bits, a frame holds about 472; 63 meaning tiles tell its gist")
+        f"does not fit: 61 tokens cost {bits:.0f} bits, a frame holds about 472; its gist is in 63 meaning tiles")
     row = json.loads(run(text, "--redundant", "--json")[1][0])
     assert row["grid_exact"] and not row["fits"] and not row["exact"] and row["frame_gist"] and row["attractor_gist"]
     assert not row["frame_exact"] and not row["attractor_exact"] and row["frame"] == row["attractor"] == gist.text
@@ -547,6 +547,10 @@ def test_a_file_becomes_a_film_that_its_pictures_give_back(run, tmp_path):
     code, lines, _ = run("book.txt")
     assert code == 0 and [line.split()[:2] for line in lines] == [
         ["text", "book.txt,"], ["film", "exact"], ["attractor", "exact"], ["pictures", "exact"]]
+    assert f" {row['frames']} frames, " in lines[1] and " characters each, written in " in lines[1]
+    (tmp_path / "a.txt").write_text("a")
+    code, lines, _ = run("a.txt")
+    assert code == 0 and lines[0].endswith("a.txt, 1 character") and "1 frame, 1 character, written in " in lines[1]
 
 
 def test_single_pictures_a_gif_and_gaps(run, small_model, tmp_path):

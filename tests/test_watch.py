@@ -7,6 +7,7 @@ from base64 import b64encode
 
 import numpy as np
 import pytest
+from conftest import free_port
 
 import train
 from models import WheelerTextAutoencoder
@@ -240,7 +241,7 @@ def refused(words, capsys):
     """The one line on stderr of app.py, whose exit code must be 2."""
     app = pytest.importorskip("app")
     try:
-        code = app.main(words)
+        code = app.main(["--port", str(free_port()), *words])
     except SystemExit as stop:
         code = stop.code
     error = capsys.readouterr().err
@@ -259,6 +260,9 @@ def test_wrong_use_is_one_line(tmp_path, capsys, monkeypatch):
     assert "metrics.jsonl: no line of it is one that train.py" in refused(["--watch", f"{here}/broken"], capsys)
     assert "two pages" in refused(["--watch", here, "--page"], capsys)
     assert "expected at least one argument" in refused(["--watch"], capsys)
+    assert "--watch '' names no folder" in refused(["--watch", here, ""], capsys)
+    assert f"--watch {here} loads no model: leave --checkpoint a.pt out" in refused(
+        ["--watch", here, "--checkpoint", "a.pt"], capsys)
 
 
 def test_files_that_may_not_be_read_are_named(tmp_path, capsys, monkeypatch):
@@ -312,9 +316,10 @@ def test_the_page_loads_no_model(tmp_path, monkeypatch):
     pages = []
     monkeypatch.setattr(WheelerTextAutoencoder, "load_from_checkpoint", None)
     monkeypatch.setattr(gr.Blocks, "launch", lambda page, **flags: pages.append((page, flags)))
-    assert app.main(["--watch", str(tmp_path), "--port", "8001"]) == 0
+    port = free_port()
+    assert app.main(["--watch", str(tmp_path), "--port", str(port)]) == 0
     ((page, flags),) = pages
-    assert flags["server_name"] == "127.0.0.1" and flags["server_port"] == 8001 and flags["share"] is False
+    assert flags["server_name"] == "127.0.0.1" and flags["server_port"] == port and flags["share"] is False
     assert all(event.api_visibility == "private" for event in page.fns.values()) and not page.analytics_enabled
 
 

@@ -192,6 +192,7 @@ def test_maximal_independent_set_is_a_fixed_point(tie):
     board = np.where(np.indices((6, 8)).sum(0) % 2, 1.0, -1.0).astype(np.float32)
     got = run(board, tie)
     assert (got.state, got.ticks) == ("CONVERGED", 1) and same(got.final_frame, board)
+    assert repr(got).startswith("Trajectory(CONVERGED, 1 tick, ")
 
 
 def test_batch_equals_single_and_threads_change_nothing():

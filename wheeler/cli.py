@@ -22,6 +22,11 @@ def plain(text: str) -> str:
                    c.encode("unicode_escape").decode() for c in text)
 
 
+def counted(count: int, what: str) -> str:
+    """A number and a noun that takes an s: "1 tick", "4,191 characters"."""
+    return f"{count:,} {what}{'s' * (count != 1)}"
+
+
 def brief(value, most: int = 80) -> str:
     """A value as a message shows it: the beginning of its repr, which of arrays and tensors too is on one line."""
     return " ".join(repr(value).split())[:most]

@@ -1,11 +1,32 @@
 """Gradio, on this machine alone: no telemetry, no proxy, a folder of its own that is gone in the end."""
 
 import atexit
+import errno
 import os
 import secrets
 import shutil
+import socket
 import tempfile
 from contextlib import contextmanager
+
+from wheeler.cli import reason
+
+
+def check_address(host: str, port: int) -> None:
+    """ValueError that names the flag, where no page can answer on that host and port, 1 .. 65535."""
+    if not host:
+        raise ValueError("--host is empty: wanted is a name or an address of this machine")
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as one:
+            if os.name == "posix":                                            # Windows would then share a taken port
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            one.bind(address)
+    except OSError as error:
+        flag = f"--port {port}" if error.errno in (errno.EADDRINUSE, errno.EACCES) else f"--host {host}"
+        raise ValueError(f"{flag}: {reason(error)}") from None
+    except ValueError:                                                        # a name that no network knows
+        raise ValueError(f"--host {host}: no name of a host") from None
 
 
 @contextmanager
@@ -37,8 +58,12 @@ def load_gradio():
 
 gr = load_gradio()
 
-# Four tabs side by side on a telephone, and frames to its edges.
+# The picture of the dynamics as large as the canvas beside it, and level with it. Four tabs side by side on a
+# telephone, and frames to its edges.
 CSS = """
+#canvas .html-container { padding: 0; }
+#shown { width: 100%; max-width: 420px; margin: 0; aspect-ratio: 1; border: 1px solid #888; border-radius: 0; }
+#shown img { width: 100%; height: 100%; object-fit: fill; image-rendering: pixelated; }
 @media (max-width: 500px) {
   .gradio-container main { padding: 8px !important; }
   .tab-container button { padding: 0 10px !important; }

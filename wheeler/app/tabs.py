@@ -6,7 +6,7 @@ import json
 import numpy as np
 
 from wheeler.app.local import gr
-from wheeler.app.player import MEMORIES, STEPS, TEXT_CHARACTERS, Player, examples
+from wheeler.app.player import MEMORIES, STEPS, TEXT_CHARACTERS, Player, examples, stands_out
 from wheeler.app.widgets import CANVAS, CANVAS_CSS, CANVAS_JS, LEVELS, LIST, LIST_CSS, LIST_JS, to_cells
 from wheeler_cpu import frame_image
 from wheeler_store import WheelerMemory
@@ -15,6 +15,8 @@ STORY = ("Once upon a time there was a little rabbit. He lived in a big garden w
          "ball under a tree.")
 OTHER = ("A small bird sat in a tall tree. She was afraid to fly. Her friend the squirrel said she could do it. She "
          "jumped and flew to the moon.")
+# Of the second example in other words.
+QUESTION = "A little bird was scared to fly, but her friend helped her, and she flew over all the trees."
 KINDS = [("plain", ""), ("against flips", "flips"), ("against erasures", "erasures")]
 MEASURES = [("all cells", "frame"), ("meaning tiles alone", "meaning")]
 # Events run one at a time: they share the model.
@@ -37,12 +39,12 @@ def text_box(value: str, label: str, name: str, **more) -> gr.Textbox:
     return gr.Textbox(value, label=label, lines=3, max_length=TEXT_CHARACTERS, elem_id=name, **more)
 
 
-def frame_picture(name: str) -> gr.Image:
-    return gr.Image(show_label=False, interactive=False, buttons=[], height=340, elem_id=name)
+def frame_picture(name: str, height: int | None = 340) -> gr.Image:
+    return gr.Image(show_label=False, interactive=False, buttons=[], height=height, elem_id=name)
 
 
-def note_box(name: str) -> gr.Textbox:
-    return gr.Textbox(show_label=False, container=False, lines=1, max_lines=4, elem_id=name)
+def note_box(name: str, value: str | None = None) -> gr.Textbox:
+    return gr.Textbox(value, show_label=False, container=False, lines=1, max_lines=4, elem_id=name)
 
 
 def frame_tab(player: Player, page: gr.Blocks) -> tuple[gr.HTML, gr.Slider]:
@@ -68,7 +70,7 @@ def frame_tab(player: Player, page: gr.Blocks) -> tuple[gr.HTML, gr.Slider]:
             write = gr.Button("Write into a frame", variant="primary", elem_id="write")
     with gr.Row():
         with gr.Column(min_width=280):
-            gr.Markdown("**Frame**: paint or erase with the mouse")
+            gr.Markdown("**Frame**: paint or erase with the mouse or a finger")
             canvas = gr.HTML(to_cells(np.ones((player.side, player.side))), html_template=CANVAS,
                              css_template=CANVAS_CSS, js_on_load=CANVAS_JS, side=player.side, palette=palette,
                              elem_id="canvas")
@@ -76,7 +78,7 @@ def frame_tab(player: Player, page: gr.Blocks) -> tuple[gr.HTML, gr.Slider]:
             noise = gr.Slider(0, 1.5, 0.5, step=0.05, label="Noise; below 1 it keeps the signs", elem_id="noise")
         with gr.Column(min_width=280):
             gr.Markdown("**The dynamics**: from the disturbed frame to its attractor")
-            shown = frame_picture("shown")
+            shown = frame_picture("shown", height=None)          # as high as the canvas: CSS
             tick = gr.Slider(0, 1, 0, step=1, label="Tick", elem_id="tick")
             state = note_box("state")
     with gr.Row():
@@ -163,7 +165,7 @@ def memory_tab(player: Player, canvas: gr.HTML, noise: gr.Slider) -> None:
     def answer(memory, cue, by):
         found = player.recall(memory, cue, by)
         picture, reading = player.remembered(memory, found[0].text)
-        note = "" if found[0].alike else "None stands out: the best may be near by chance. "
+        note = "" if stands_out(found, by) else "None stands out: the best may be near by chance. "
         return (json.dumps([[one.similarity, one.text] for one in found]), picture, player.said(reading, found[0].text),
                 f"{note}{len(memory)} remembered, the nearest {len(found)} shown.")
 
@@ -171,8 +173,8 @@ def memory_tab(player: Player, canvas: gr.HTML, noise: gr.Slider) -> None:
         return answer(memory, player.disturbed(cells, amplitude), by)
 
     memory = gr.State(None)
-    gr.Markdown("**Remember** stories: each is kept as the frame that it is written into. **Ask** with a few words, or "
-                "with the frame of the first tab, damaged as it is: the nearest frames answer.")
+    gr.Markdown("**Remember** stories: each is kept as the frame that it is written into. **Ask** with a few words or "
+                "a sentence, or with the frame of the first tab, damaged as it is: the nearest frames answer.")
     with gr.Row():
         with gr.Column(min_width=280):
             text = text_box("", f"A story to remember, one of {MEMORIES} at most", "story")
@@ -180,13 +182,13 @@ def memory_tab(player: Player, canvas: gr.HTML, noise: gr.Slider) -> None:
                 remember = gr.Button("Remember", elem_id="remember", min_width=120)
                 more = gr.Button("Add ten example stories", elem_id="ten", min_width=180)
         with gr.Column(min_width=280):
-            cue = gr.Textbox("a bird that was afraid to fly", label="Ask with a few words", max_length=TEXT_CHARACTERS,
+            cue = gr.Textbox(QUESTION, label="Ask with a few words or a sentence", max_length=TEXT_CHARACTERS,
                              elem_id="cue")
             by = gr.Radio(MEASURES, value="meaning", label="Compared by", elem_id="by")
             with gr.Row():
                 ask = gr.Button("Ask", variant="primary", elem_id="ask", min_width=120)
                 recall = gr.Button("Ask with the frame of the first tab", elem_id="recall", min_width=180)
-    state = note_box("memory-state")
+    state = note_box("memory-state", "Nothing is remembered yet.")
     table = gr.HTML("[]", html_template=LIST, css_template=LIST_CSS, js_on_load=LIST_JS, elem_id="memory")
     with gr.Row():
         with gr.Column(min_width=280):

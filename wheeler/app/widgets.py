@@ -1,12 +1,12 @@
-"""What the page has of its own: a frame that the mouse paints on, and a list of texts with bars."""
+"""What the page has of its own: a frame that is painted on, and a list of texts with bars."""
 
 import numpy as np
 
 LEVELS = 254                                                                  # cells are sent as 0 .. 254
 
-# The frame that the mouse paints on: a canvas of a pixel a cell. Its value is two hexadecimal digits a cell.
+# The frame that a mouse or a finger paints on: a canvas of a pixel a cell. Its value is two hexadecimal digits a cell.
 CANVAS = """
-<canvas width="${side}" height="${side}" aria-label="frame: paint with the mouse"></canvas>
+<canvas width="${side}" height="${side}" aria-label="frame: paint with the mouse or a finger"></canvas>
 <div class="tools">
   <button data-level="0">dark, -1</button> <button data-level="254">light, +1</button>
   <button data-level="127">erase, 0</button>

@@ -94,7 +94,8 @@ def check_ids(ids: Tensor, mask: Tensor | None, c: WheelerConfig, device: torch.
 
 def check_frames(frames, height: int, width: int) -> Tensor:
     """Frames (B, H, W) or (H, W), a tensor, an array or lists of numbers -> (B, H, W) float32 on the CPU. ValueError
-    for anything else, and for a frame (height, width) of a single sign; the reader checks the rest."""
+    for anything else, and for a frame (height, width) whose cells are all negative, zero or positive; the reader checks
+    the rest."""
     try:
         out = torch.as_tensor(frames).detach().cpu()
     except (TypeError, ValueError, RuntimeError):
@@ -104,7 +105,7 @@ def check_frames(frames, height: int, width: int) -> Tensor:
     # A blank picture would be read as a gist of nothing; it is a mistake, so it is said.
     for i, frame in enumerate(out if out.dim() == 3 and out.shape[1:] == (height, width) else ()):
         if torch.isfinite(frame).all() and (frame.sign() == frame.flatten()[0].sign()).all():
-            raise ValueError(f"frame {i} says nothing: all its cells have one sign")
+            raise ValueError(f"frame {i} says nothing: all its cells are equal or have one sign")
     return out
 
 
