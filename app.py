@@ -20,12 +20,13 @@ import sys
 from contextlib import contextmanager
 
 from models import WheelerTextAutoencoder
+from wheeler.app import runs
 from wheeler.app.local import LAUNCH, TEMPORARY, check_address, no_proxy
 from wheeler.app.player import Player
 from wheeler.app.tabs import build
 from wheeler.cli import Parser, complaint, open_console
 from wheeler.page import build_page, server
-from wheeler.training import watch
+from wheeler.training.run_folder import UsageError
 
 CHECKPOINT = "checkpoints/best.pt"
 
@@ -72,6 +73,14 @@ def serve_page(model: WheelerTextAutoencoder, folder: str, host: str, port: int)
         answering.serve_forever()
 
 
+def watched(folders: list[str]):
+    """The page that follows runs; what is wrong with its folders is said as of the flag."""
+    try:
+        return runs.page(folders)
+    except UsageError as error:
+        raise UsageError(f"--watch {error}") from None
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", help=f"file of train.py or folder of a model (default: {CHECKPOINT})")
@@ -100,7 +109,7 @@ def main(argv: list[str] | None = None) -> int:
         model = None if args.watch else WheelerTextAutoencoder.load_from_checkpoint(checkpoint)
         if model is not None and model.tokenizer is None:
             raise ValueError(f"--checkpoint {checkpoint}: it has no tokenizer")
-        page = watch.page(args.watch) if args.watch else build(Player(model)) if args.page is None else None
+        page = watched(args.watch) if args.watch else build(Player(model)) if args.page is None else None
         os.makedirs(TEMPORARY, mode=0o700, exist_ok=True)
         with no_proxy(), ended_by_signals() as received:
             if page is None:

@@ -261,7 +261,7 @@ def test_bad_command_lines(words, message, capsys):
 @pytest.mark.parametrize("page", [[], ["--page"], ["--watch", "."]])
 def test_a_taken_port_is_named_before_anything_is_loaded(monkeypatch, capsys, page):
     monkeypatch.setattr(app.WheelerTextAutoencoder, "load_from_checkpoint", None)
-    monkeypatch.setattr(app.watch, "page", None)
+    monkeypatch.setattr(app.runs, "page", None)
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()

@@ -186,6 +186,10 @@ def test_runs_join_when_they_are_there(tmp_path):
     assert not watcher.update() and watcher.version == version
     (tmp_path / "a/metrics.jsonl").unlink()                                   # as when it is moved aside
     assert not watcher.update() and watcher.state() == "a: step 3\nb: step 0"
+    (tmp_path / "a").rmdir()
+    assert watcher.update() and watcher.state() == "a: step 3, its folder is gone\nb: step 0" and not watcher.update()
+    write(tmp_path / "a", training(4))
+    assert watcher.update() and watcher.state() == "a: step 4\nb: step 0"
 
 
 def test_a_run_folder_and_several_folders_with_the_same_names(tmp_path):
@@ -265,6 +269,28 @@ def test_wrong_use_is_one_line(tmp_path, capsys, monkeypatch):
         ["--watch", here, "--checkpoint", "a.pt"], capsys)
 
 
+def test_a_broken_run_does_not_stop_the_watch_of_others(tmp_path, capsys):
+    write(tmp_path / "good", training(7))
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad/metrics.jsonl").write_bytes(np.random.default_rng(0).bytes(5000))
+    watcher = watch.Watcher([tmp_path])
+    first, second = watcher.state().splitlines()
+    assert first == "good: step 7" and second.startswith(f"{tmp_path}/bad/metrics.jsonl: no line of it")
+    (tmp_path / "good/metrics.jsonl").unlink()
+    error = refused(["--watch", str(tmp_path)], capsys)
+    assert error.startswith(f"app.py: --watch {tmp_path}/bad/metrics.jsonl: no line of it")
+    with pytest.raises(UsageError, match=f"^{tmp_path}/bad/metrics.jsonl"):
+        watch.Watcher([tmp_path])
+
+
+@pytest.mark.parametrize("given, step, said", [
+    ([["a", "b"]], None, r"each on its own, watch\(a, b\): \['a', 'b'\] is none"), ([None], None, "None is none"),
+    ([], None, "none was given"), (["."], -3, "from 0 on, not -3"), (["."], "3", "from 0 on, not '3'")])
+def test_wrong_use_in_a_notebook_says_what_to_pass(given, step, said):
+    with pytest.raises(ValueError, match=said):
+        watch.watch(*given, step=step)
+
+
 def test_files_that_may_not_be_read_are_named(tmp_path, capsys, monkeypatch):
     write(tmp_path / "run", training(1))
     update = MetricsRows.update
@@ -324,34 +350,42 @@ def test_the_page_loads_no_model(tmp_path, monkeypatch):
 
 
 def test_a_second_look_that_finds_nothing_new_sends_nothing(tmp_path):
-    gr = pytest.importorskip("gradio")
+    gr, runs = pytest.importorskip("gradio"), pytest.importorskip("wheeler.app.runs")
     write(tmp_path / "a", training(1), evaluation(1, story(EVIL)), evaluation(2, story("b")))
-    page = watch.page([tmp_path])
+    page = runs.page([tmp_path])
     refresh, look = (next(event.fn for event in page.fns.values() if event.fn.__name__ == name)
                      for name in ("refresh", "look"))
     version, state, *plots, slider, pictures, rows = refresh(-1, None)
-    assert state == "a: step 2" and slider["value"] == 1
+    assert state == "a: step 2" and slider["value"] == 1 and "step 2, the last" in slider["label"]
     assert rows == [["1", "a", "2", "exact", "20 of 70 bits", "b", "b"]]
-    ((picture, caption),) = pictures["value"]
+    ((picture, caption),) = pictures
     assert picture.size == (512, 512) and caption == "a: exact"
     assert all(value == gr.skip() for value in refresh(version, None)) and len(plots) == 4
-    at, _, rows = look(0)
-    assert at == 1 and rows[0][5] == EVIL
+    at, slider, _, rows = look(0)
+    assert at == 1 and slider["label"] == "The stories at step 1" and rows[0][5] == EVIL
     write(tmp_path / "a", evaluation(3, story("c")), mode="a")
     assert refresh(version, 1)[6]["value"] == 0 and refresh(version, None)[6]["value"] == 2                # it follows
     assert look(2)[0] is None
 
 
+@pytest.mark.parametrize("given, taken", [(3, 3), (2.5, 2.5), (-3, 1), (999, 6), (float("inf"), 6), (float("nan"), 1),
+                                          (None, 1), ("", 1), ("x", 1), ([4], 1)])
+def test_a_slider_takes_whatever_its_box_holds(given, taken):
+    widgets = pytest.importorskip("wheeler.app.widgets")
+    slider = widgets.Slider(1, 6, 2, step=1)
+    assert slider.preprocess(given) == taken and slider.get_block_name() == "slider"
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::Warning:gradio.queueing")          # its use of pandas
-def test_the_page_in_a_browser(browser, tmp_path):
+def test_the_page_in_a_browser(browser, tmp_path, capfd):
     from selenium.webdriver.common.by import By
     from selenium.webdriver.common.keys import Keys
 
-    app = pytest.importorskip("app")
+    app, runs = pytest.importorskip("app"), pytest.importorskip("wheeler.app.runs")
     evil = EVIL.replace("/", "")
     write(tmp_path / evil, training(1), evaluation(1, story(EVIL)), evaluation(20, story(f"{EVIL} twenty")))
-    page = watch.page([tmp_path], every=0.5)
+    page = runs.page([tmp_path], every=0.5)
     _, url, _ = page.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **app.LAUNCH)
     find = lambda selector: browser.find_element(By.CSS_SELECTOR, selector)
     state = lambda: find("#state textarea, #state input").get_attribute("value")
@@ -381,6 +415,17 @@ def test_the_page_in_a_browser(browser, tmp_path):
         slider = find("#back input[type=range]")
         slider.send_keys(Keys.HOME)
         until(lambda: "twenty" not in find("#read").text and "onerror" in find("#read").text, "it does not look back")
+        box, here = find("#back input[type=number]"), lambda: find("#back label").text
+        for typed, value, step in (("-3", "0", "step 1"), ("999", "3", "step 30, the last"), ("1", "1", "step 5"),
+                                   ("", "0", "step 1")):
+            box.send_keys(Keys.CONTROL, "a")
+            box.send_keys(typed or Keys.DELETE)
+            until(lambda: step in here(), f"{typed!r} in the box is not {step}")      # noqa: B023
+            box.send_keys(Keys.TAB)
+            until(lambda: box.get_attribute("value") == slider.get_attribute("value") == value, "two minds")  # noqa: B023
+        assert "Traceback" not in capfd.readouterr().err
+        for picture in browser.find_elements(By.CSS_SELECTOR, "#frames .grid-wrap"):
+            assert picture.get_property("scrollHeight") <= picture.get_property("clientHeight")
         assert browser.title != "owned" and not browser.find_elements(By.CSS_SELECTOR, "img[src='x']")
         sent = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
         urls = [m["params"]["request"]["url"] for m in sent if m["method"] == "Network.requestWillBeSent"]

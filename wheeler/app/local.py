@@ -67,7 +67,17 @@ CSS = """
 @media (max-width: 500px) {
   .gradio-container main { padding: 8px !important; }
   .tab-container button { padding: 0 10px !important; }
-}"""
+}
+/* A gallery as high as its pictures, their captions below them: `app.py --watch`. */
+#frames, #frames .grid-wrap { height: auto !important; max-height: none !important; min-height: 0 !important;
+                              overflow: visible; }
+#frames .grid-container { grid-template-columns: repeat(var(--grid-cols), minmax(0, 260px)); grid-auto-rows: auto;
+                          justify-content: center; align-items: start; }
+#frames .thumbnail-item { aspect-ratio: auto; height: auto; }
+#frames .thumbnail-item > img { display: block; height: auto; aspect-ratio: 1; }
+#frames .caption-label { position: static; max-width: none; border: none; border-radius: 0; white-space: normal;
+                         overflow-wrap: anywhere; }
+@media (max-width: 700px) { #frames .grid-container { grid-template-columns: repeat(3, minmax(0, 1fr)); } }"""
 # The system's fonts: those that Gradio brings mix two faces in bold words. No tunnel, no uploads to speak of.
 LAUNCH = dict(share=False, ssr_mode=False, footer_links=[], max_file_size="1mb", css=CSS,
               theme=gr.themes.Default(font=("system-ui", "sans-serif"), font_mono=("ui-monospace", "monospace")))

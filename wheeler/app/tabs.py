@@ -7,7 +7,7 @@ import numpy as np
 
 from wheeler.app.local import gr
 from wheeler.app.player import MEMORIES, STEPS, TEXT_CHARACTERS, Player, examples, stands_out
-from wheeler.app.widgets import CANVAS, CANVAS_CSS, CANVAS_JS, LEVELS, LIST, LIST_CSS, LIST_JS, to_cells
+from wheeler.app.widgets import CANVAS, CANVAS_CSS, CANVAS_JS, LEVELS, LIST, LIST_CSS, LIST_JS, Slider, to_cells
 from wheeler_cpu import frame_image
 from wheeler_store import WheelerMemory
 
@@ -47,7 +47,7 @@ def note_box(name: str, value: str | None = None) -> gr.Textbox:
     return gr.Textbox(value, show_label=False, container=False, lines=1, max_lines=4, elem_id=name)
 
 
-def frame_tab(player: Player, page: gr.Blocks) -> tuple[gr.HTML, gr.Slider]:
+def frame_tab(player: Player, page: gr.Blocks) -> tuple[gr.HTML, Slider]:
     """Write, paint, disturb, collapse, read; returns the canvas and the slider of the noise."""
     def refresh(cells, noise, text):
         history, note, (before, after) = player.collapse(cells, noise)
@@ -75,11 +75,11 @@ def frame_tab(player: Player, page: gr.Blocks) -> tuple[gr.HTML, gr.Slider]:
                              css_template=CANVAS_CSS, js_on_load=CANVAS_JS, side=player.side, palette=palette,
                              elem_id="canvas")
             cost = note_box("cost")
-            noise = gr.Slider(0, 1.5, 0.5, step=0.05, label="Noise; below 1 it keeps the signs", elem_id="noise")
+            noise = Slider(0, 1.5, 0.5, step=0.05, label="Noise; below 1 it keeps the signs", elem_id="noise")
         with gr.Column(min_width=280):
             gr.Markdown("**The dynamics**: from the disturbed frame to its attractor")
             shown = frame_picture("shown", height=None)          # as high as the canvas: CSS
-            tick = gr.Slider(0, 1, 0, step=1, label="Tick", elem_id="tick")
+            tick = Slider(0, 1, 0, step=1, label="Tick", elem_id="tick")
             state = note_box("state")
     with gr.Row():
         before = gr.Textbox(label="Read from the disturbed frame", lines=2, min_width=280, elem_id="before")
@@ -111,7 +111,7 @@ def gist_tab(player: Player, page: gr.Blocks) -> None:
     with gr.Row():
         text = text_box(STORY, "Text", "gist-text", scale=4, min_width=280)
         write = gr.Button("Write into a frame", variant="primary", elem_id="gist-write", scale=1, min_width=280)
-    share = gr.Slider(0, 100, 0, step=2, label="Erased, percent of the cells", elem_id="gist-share")
+    share = Slider(0, 100, 0, step=2, label="Erased, percent of the cells", elem_id="gist-share")
     with gr.Row():
         with gr.Column(min_width=280):
             shown = frame_picture("gist-shown")
@@ -139,7 +139,7 @@ def between_tab(player: Player) -> None:
         first = text_box(STORY, "From", "first", min_width=280)
         second = text_box(OTHER, "To", "second", min_width=280)
     make = gr.Button("Make the texts between the two", variant="primary", elem_id="make")
-    share = gr.Slider(0, 1, 0.5, step=1 / (STEPS - 1), label="From the first, 0, to the second, 1", elem_id="share")
+    share = Slider(0, 1, 0.5, step=1 / (STEPS - 1), label="From the first, 0, to the second, 1", elem_id="share")
     with gr.Row():
         with gr.Column(min_width=280):
             shown = frame_picture("between-shown")
@@ -150,7 +150,7 @@ def between_tab(player: Player) -> None:
     share.input(**reads, **LAST)
 
 
-def memory_tab(player: Player, canvas: gr.HTML, noise: gr.Slider) -> None:
+def memory_tab(player: Player, canvas: gr.HTML, noise: Slider) -> None:
     """Texts that are remembered, and asked for."""
     def shown_of(memory: WheelerMemory):
         return (memory, json.dumps([[None, text] for text in memory]),

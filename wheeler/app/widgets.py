@@ -1,6 +1,11 @@
-"""What the page has of its own: a frame that is painted on, and a list of texts with bars."""
+"""What the page has of its own: a frame that is painted on, a list of texts with bars, a slider that bears any
+number."""
+
+from abc import ABCMeta
 
 import numpy as np
+
+from wheeler.app.local import gr
 
 LEVELS = 254                                                                  # cells are sent as 0 .. 254
 
@@ -114,3 +119,21 @@ def from_cells(cells: str, side: int) -> np.ndarray:
     except (TypeError, ValueError):
         raise ValueError("that is no frame") from None
     return np.minimum(values / (LEVELS / 2) - 1, 1).astype(np.float32)
+
+
+class Quiet(type(gr.Slider)):
+    """Gradio's class of components, which would write a .pyi file beside this one."""
+
+    def __new__(cls, name, bases, attributes):
+        return ABCMeta.__new__(cls, name, bases, attributes)
+
+
+class Slider(gr.Slider, metaclass=Quiet):
+    """A slider whose number box may be emptied, or hold a number out of range: the nearest one in range counts, and the
+    minimum for what is no number. Gradio's own raises an error then, while the page shows something else."""
+
+    is_template = True                                                        # drawn as the class above
+
+    def preprocess(self, payload) -> float:
+        number = payload if isinstance(payload, int | float) and payload == payload else self.minimum
+        return super().preprocess(min(max(number, self.minimum), self.maximum))

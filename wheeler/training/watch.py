@@ -7,8 +7,9 @@
     from wheeler.training.watch import watch                # in a notebook
     watch("checkpoints")                                    # the last state; step=500 looks back
 
-Reads metrics.jsonl and nothing else: no checkpoint, no model. Of a file that grows only what is new is read, and of
-long curves 500 points are drawn. Texts of a metrics.jsonl are shown as text, never as HTML.
+The page is in wheeler/app/runs.py. Reads metrics.jsonl and nothing else: no checkpoint, no model. Of a file that grows
+only what is new is read, and of long curves 500 points are drawn. Texts of a metrics.jsonl are shown as text, never as
+HTML.
 """
 
 import binascii
@@ -23,23 +24,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from wheeler.cli import plain, reason
+from wheeler.cli import brief, plain, reason
 from wheeler.dynamics.pictures import frame_image
 from wheeler.figures import figure_png, label, new_figure, save_figure
 from wheeler.training.run_folder import MetricsRows, UsageError, read_metrics
 
 MOST_RUNS, MOST_POINTS, MOST_STORIES, MOST_TEXT = 8, 500, 3, 4000             # shown: points a curve, characters
-SECONDS = 2.0                                                                 # between two looks at the folders
 COLOURS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f")     # of runs
-ROW = 215                                                                     # pixels of a row of frames on the page
 EARLIER = re.compile(r"earlier-\d+")                                          # what `set_aside` makes
-# Title -> {entry of a row: (what its curve is called after the run's name, whether it is pale)}
+# Title -> {entry of a row: (what its curve is called after the run's name, whether it is pale)}. Titles longer than
+# these are cut off on a telephone.
 PANELS = {
     "training loss (nats a token)": {"loss": ("", False)},
-    "validation loss (three parts, added up)": {"validation_loss": ("", False)},
-    "unseen texts, bits a token (pale: no meaning tiles)": {"bits_per_token": (", no tiles", True),
-                                                            "bits_per_token_given_meaning": ("", False)},
-    "unseen texts read from the grid, exact match": {"grid/exact_match": ("", False)},
+    "validation loss (3 parts)": {"validation_loss": ("", False)},
+    "unseen texts, bits a token": {"bits_per_token": (", no tiles", True), "bits_per_token_given_meaning": ("", False)},
+    "unseen texts, exact match": {"grid/exact_match": ("", False)},
 }
 
 
@@ -98,42 +97,51 @@ class Watcher:
     """The runs in folders: of each folder the run that it is, and those right inside of it. Such as are there later
     join then.
 
-    runs: name -> MetricsRows, at most MOST_RUNS; left_out: how many more there are; problems: name -> why a run cannot
-    be read; version: grows with every change. UsageError at first, where a folder or a run cannot be read.
+    runs: name -> MetricsRows, at most MOST_RUNS; left_out: how many more there are; problems: path -> why a run or a
+    folder cannot be read; gone: names of runs whose folder was removed; version: grows with every change. UsageError at
+    first, where a folder is missing or is none, or where of all that is there nothing can be read.
     """
 
     def __init__(self, folders: Sequence[str | os.PathLike]):
         self.folders, self.version, self.left_out = [Path(folder) for folder in folders], 0, 0
         self.runs: dict[str, MetricsRows] = {}
         self.problems: dict[str, str] = {}
+        self.gone: set[str] = set()
         for folder in self.folders:
             if not folder.is_dir():
                 what = "it is no folder" if folder.exists() else "there is no such folder"
-                raise UsageError(f"--watch {folder}: {what}; wanted is a run of train.py, or a folder of runs")
+                raise UsageError(f"{folder}: {what}; wanted is a run of train.py, or a folder of runs")
         self.update()
-        for name, problem in self.problems.items():
-            raise UsageError(f"--watch {name}: {problem}")
+        tried = [run.path for run in self.runs.values()] or self.folders
+        if tried and all(str(path) in self.problems for path in tried):
+            raise UsageError("{}: {}".format(*next(iter(self.problems.items()))))
 
     def update(self) -> bool:
         """Read what is new; whether anything is."""
-        before, problems, changed = list(self.runs), {}, False
+        before, problems, changed = (list(self.runs), self.gone), {}, False
+        self.gone, self.left_out = set(), 0
         for path in self._found(problems):
-            if all(run.path != path for run in self.runs.values()) and len(self.runs) < MOST_RUNS:
+            if any(run.path == path for run in self.runs.values()):
+                continue
+            if len(self.runs) == MOST_RUNS:
+                self.left_out += 1
+            else:
                 name, known = label(plain(path.parent.resolve().name)), 1
                 while name in self.runs:
                     known += 1
                     name = f"{label(plain(path.parent.resolve().name))} ({known})"
                 self.runs[name] = MetricsRows(path)
-        for run in self.runs.values():
+        for name, run in self.runs.items():
             try:
                 changed |= run.update()
                 if run.strange and not run.rows:
                     problems[str(run.path)] = "no line of it is one that train.py writes"
-            except FileNotFoundError:                                         # a new run moves it aside
-                pass
+            except FileNotFoundError:
+                if not os.path.exists(run.path.parent):                       # else a new run moved the file aside
+                    self.gone.add(name)
             except OSError as error:
                 problems[str(run.path)] = reason(error)
-        changed |= list(self.runs) != before or problems != self.problems
+        changed |= (list(self.runs), self.gone) != before or problems != self.problems
         self.problems, self.version = problems, self.version + changed
         return changed
 
@@ -153,13 +161,15 @@ class Watcher:
                         found.setdefault(path.resolve(), path)
                 except OSError as error:                                      # a folder that may not be entered
                     problems[str(run)] = reason(error)
-        self.left_out = max(0, len(found) - MOST_RUNS)
         return list(found.values())
 
     def state(self) -> str:
         """What there is to say: the runs and how far they are."""
-        lines = [f"{name}: step {run.rows[-1]['step']:,}" if run.rows else f"{name}: no row yet"
-                 for name, run in self.runs.items()]
+        lines = []
+        for name, run in self.runs.items():
+            far = f"step {run.rows[-1]['step']:,}" if run.rows else "no row yet"
+            if run.rows or str(run.path) not in self.problems:
+                lines.append(f"{name}: {far}{', its folder is gone' if name in self.gone else ''}")
         lines += [f"{self.left_out} more runs are not shown: name their folders"] if self.left_out else []
         lines += [f"{plain(name)}: {problem}" for name, problem in self.problems.items()]
         return "\n".join(lines) or f"no run yet in {', '.join(plain(str(folder)) for folder in self.folders)}"
@@ -246,8 +256,15 @@ def watch(*folders: str | os.PathLike, step: int | None = None, until: Callable[
 
     step: stories as they were then, default their last state. until: the picture is drawn anew where something was
     written, until this returns True or the kernel is interrupted; None: once. every: seconds between two looks.
-    UsageError where a folder or a run cannot be read.
+    ValueError where a folder is no path or `step` no whole number from 0 on, UsageError as of `Watcher`.
     """
+    for folder in folders:
+        if not isinstance(folder, str | os.PathLike):
+            raise ValueError(f"watch takes paths of folders, each on its own, watch(a, b): {brief(folder)} is none")
+    if not folders:
+        raise ValueError("watch takes paths of folders: none was given")
+    if step is not None and (not isinstance(step, int | np.integer) or step < 0):
+        raise ValueError(f"step must be None or a whole number from 0 on, not {brief(step)}")
     from IPython.display import Image, display  # only notebooks have it
 
     watcher, picture = Watcher(folders), lambda: Image(figure_png(draw(watcher, step), dpi=70))
@@ -262,77 +279,3 @@ def watch(*folders: str | os.PathLike, step: int | None = None, until: Callable[
             time.sleep(every)
     except KeyboardInterrupt:
         pass
-
-
-# ---- as a page ------------------------------------------------------------------------------------------------------
-
-
-def page(folders: Sequence[str | os.PathLike], every: float = SECONDS):
-    """The page of `app.py --watch`, a gradio Blocks. UsageError where a folder or a run cannot be read."""
-    import gradio as gr  # the rest of this module does without it
-
-    watcher = Watcher(folders)
-    with gr.Blocks(title="Wheeler AI: training", analytics_enabled=False) as blocks:
-        # What this reader has seen, and the step that he looks back at, None for the last one.
-        seen, looking = gr.State(-1), gr.State(None)
-        gr.Markdown("# Training\nCurves of the runs, and three unseen stories at every evaluation: their **frames**, "
-                    "and what is read from those after **noise** of 0.9 and the dynamics. A frame with too few bits "
-                    "for a story's words still holds its **gist**.")
-        state = gr.Textbox(label="Runs", lines=1, max_lines=MOST_RUNS + 2, interactive=False, elem_id="state")
-        plots = []
-        for start in range(0, len(PANELS), 2):
-            with gr.Row():
-                plots += [gr.LinePlot(None, x="step", y="value", color="run", title=title, x_title="optimizer steps",
-                                      y_title=" ", color_title=" ", height=230, buttons=[], elem_id=f"plot-{start + i}",
-                                      y_lim=[0, 1.05] if title.endswith("exact match") else None)
-                          for i, title in enumerate([*PANELS][start : start + 2])]
-        back = gr.Slider(0, 1, 0, step=1, label="The stories at an evaluation; the last one goes on with the runs",
-                         elem_id="back")
-        gallery = gr.Gallery(show_label=False, columns=2 * MOST_STORIES, format="png", height=ROW, buttons=[],
-                             object_fit="contain", interactive=False, elem_id="frames")
-        table = gr.Dataframe(headers=["story", "run", "step", "came back", "its words cost", "what was read",
-                                      "what was written"], column_widths=["6%", "11%", "7%", "9%", "9%", "29%", "29%"],
-                             datatype="str", max_chars=160, max_height=900, interactive=False, wrap=True,
-                             show_label=False, elem_id="read")
-
-        def refresh(version, at):
-            watcher.update()
-            if version == watcher.version:
-                return [gr.skip()] * (5 + len(plots))
-            steps = watcher.evaluations()
-            place = len(steps) - 1 if at is None else int(np.searchsorted(steps, at, "right")) - 1
-            slider = gr.update(maximum=max(1, len(steps) - 1), value=max(0, place), interactive=len(steps) > 1)
-            return watcher.version, watcher.state(), *map(chart, PANELS), slider, *stories(at)
-
-        def chart(title):
-            from pandas import DataFrame  # what LinePlot takes
-
-            points, colours = [], {}
-            for (name, run), colour in zip(watcher.runs.items(), COLOURS, strict=False):
-                for key, (what, faint) in PANELS[title].items():
-                    colours[f"{name}{what}"] = pale(colour) if faint else colour
-                    points += [(*point, f"{name}{what}") for point in zip(*curve(run.rows, key), strict=True)]
-            value = DataFrame(points, columns=["step", "value", "run"]) if points else None
-            return gr.LinePlot(value, color_map=colours)
-
-        def stories(at):
-            pictures, rows = [], []
-            for name, (step, told) in watcher.stories(at).items():
-                pictures += [(frame_image(story.frame, max(1, 512 // len(story.frame))).convert("RGB"),
-                              f"{name}: {story.verdict}") for story in told]
-                rows += [[str(i + 1), name, f"{step:,}", story.verdict, story.room, story.read, story.text]
-                         for i, story in enumerate(told)]
-            height = ROW * max(1, -(-len(pictures) // (2 * MOST_STORIES)))
-            rows.sort(key=lambda row: row[0])                                 # runs stay in order
-            return gr.update(value=pictures, height=height), rows
-
-        def look(place):
-            steps = watcher.evaluations()
-            at = None if place >= len(steps) - 1 else steps[int(place)]
-            return at, *stories(at)
-
-        common = dict(concurrency_limit=1, concurrency_id="watch", api_visibility="private", show_progress="hidden")
-        for event in (blocks.load, gr.Timer(every).tick):
-            event(refresh, [seen, looking], [seen, state, *plots, back, gallery, table], **common)
-        back.input(look, back, [looking, gallery, table], trigger_mode="always_last", **common)
-    return blocks
