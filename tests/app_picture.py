@@ -53,7 +53,6 @@ def pictures(visit: Visit) -> list[Image.Image]:
     visit.tab("Memory", "ask")
     visit.click("ten")
     visit.until(lambda: "10 stories" in visit.value("memory-state"), "the examples are not remembered")
-    visit.type("cue", "She was afraid to fly from the tree")
     visit.click("ask")
     visit.until(lambda: visit.value("memory-told").startswith("✓ "), "nothing is recalled")
     out.append(shot(visit))
