@@ -17,7 +17,7 @@ from numba import prange
 from wheeler.dynamics.compiled import jit, parallel
 from wheeler.frame.arithmetic import charge, read
 
-# 126,000 characters of prose, 25 languages, documentation and code. A letter changed in it changes every frame.
+# 126,000 characters of prose, 22 languages, documentation and code. A letter changed in it changes every frame.
 PRIMER = Path(__file__).with_name("primer.txt")
 SAID, PAIR = 200, 40                                                          # a token, a pair of the text itself
 START = 0.95                                                                  # how much the decoder counts at first
