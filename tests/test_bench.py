@@ -21,6 +21,7 @@ from wheeler.training import cost
 from wheeler.training.data import build_dataset
 from wheeler.training.scores import reconstruct, score
 from wheeler.training.stories import stories
+from wheeler_store import WheelerMemory
 
 TINY = {"vocab_size": 300, "grid_size": 4, "d_model": 32, "max_seq_len": 8, "num_heads": 2, "encoder_layers": 1,
         "grid_layers": 1, "decoder_layers": 1}
@@ -476,3 +477,8 @@ def test_every_section_runs(monkeypatch, capsys, tmp_path):
     assert bench.main(["--frames", "8", *SMALL, "--output_dir", str(tmp_path)]) == 0
     last = last_line(capsys)
     assert last["torch"]["cells_per_s_numba"] > 0 and set(last) == {"machine", *bench.SECTIONS} - set(bench.SLOW)
+
+
+def test_the_store_that_recall_is_timed_with_can_be_loaded(tmp_path):
+    speed._filled_memory(30, np.random.default_rng(0)).save(tmp_path)
+    assert list(WheelerMemory.load(tmp_path)) == [f"text {k}" for k in range(30)]

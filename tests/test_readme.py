@@ -49,7 +49,8 @@ SMALL = {                                                                     # 
     "evaluate.py space": f"{FIGURES} --length 6",
     "evaluate.py meaning": f"{FIGURES} --dataset short.txt --memories 4 --parts bits",
     "evaluate.py fidelity": f"{FIGURES} --length 6", "bench.py store": "--memories 20 --repeats 1",
-    "evaluate.py ticks": f"{FIGURES} --length 6", "evaluate.py picture": f"{FIGURES} --length 6",
+    "evaluate.py ticks": f"{FIGURES} --length 6", "evaluate.py films": f"{FIGURES} --num_samples 1 --characters 100",
+    "evaluate.py picture": f"{FIGURES} --length 6".replace("--num_samples 2 ", ""),
     "sample.py": "", "wheeler_cpu.py": "--max_ticks 20", "wheeler/measure/theory.py": "--size 16",
     "wheeler/training/device.py": "",
     "bench.py model": f"{LITTLE} --d_model 64 --repeats 1", "bench.py step": f"{LITTLE} --repeats 1",
@@ -127,12 +128,14 @@ def scratch(tmp_path_factory):
     (folder / "stories.txt").write_text("One day Tom ran.\n\nLily sat down.\n")
     (folder / "tinystories" / "train.jsonl").write_text("".join(rows))
     (folder / "tinystories" / "validation.jsonl").write_text("".join(rows[:6]))
+    (folder / "retellings.jsonl").write_text('{"line": 0, "retelling": "A cat was seen."}\n')
     np.save(folder / "frame.npy", any_frame())
     before = os.getcwd()
     os.chdir(folder)
     try:
         assert call("train.py", ["--dataset", "sample", *TINY.split()]) == 0
         assert call("sample.py", ["Tom ran."]) == 0                           # samples/1-frame.png
+        shutil.copy("samples/1-frame.png", "samples/chapter-film.png")
     finally:
         os.chdir(before)
     return folder

@@ -142,7 +142,9 @@ def _filled_memory(n, rng):
     memory._signs = rng.integers(0, 2**64, (n, 64), np.uint64) & rng.integers(0, 2**64, (n, 64), np.uint64)
     shared = {"state": "CONVERGED", "ticks": 41, "timestamp": 0.0, "metadata": {}}
     counts = np.bitwise_count(memory._signs).sum(1, dtype=np.int64).tolist()
-    memory.entries = [{"key": str(k), "text": f"text {k}", "negative": c, **shared} for k, c in enumerate(counts)]
+    texts = [f"text {k}" for k in range(n)]
+    memory.entries = [{"key": memory.key(text), "text": text, "negative": c, **shared}
+                      for text, c in zip(texts, counts, strict=True)]
     return memory
 
 
