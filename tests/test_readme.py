@@ -53,7 +53,7 @@ SMALL = {                                                                     # 
     "evaluate.py picture": f"{FIGURES} --length 6".replace("--num_samples 2 ", ""),
     "sample.py": "", "wheeler_cpu.py": "--max_ticks 20", "wheeler/measure/theory.py": "--size 16",
     "wheeler/training/device.py": "",
-    "bench.py model": f"{LITTLE} --d_model 64 --repeats 1", "bench.py step": f"{LITTLE} --repeats 1",
+    "bench.py model": f"{LITTLE} --d_model 64 --repeats 1", "bench.py step": f"{LITTLE} --d_model 64 --repeats 1",
     "bench.py dynamics": "--frames 2",
     "bench.py growth": "--d_model 32 --point_limit 1e-4", "bench.py recall": "",
     "bench.py quality": f"{LITTLE} --limit 0.1 --eval_samples 2 --results q.json --cache_dir cache",
