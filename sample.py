@@ -190,12 +190,12 @@ def read_pictures(code: FrameCode, paths: list[str]) -> Iterator[tuple[dict, str
     "frames", "missing", the first and last number of each gap. A picture that cannot be read does not keep others from
     it; ValueError where none can."""
     parts: list[Reading] = []
-    unread: dict[str, str] = {}
+    unread: list[tuple[str, str]] = []
     for path in paths:
         try:
             readings = readings_of(code, path)
         except ValueError as error:
-            unread[path] = str(error)
+            unread.append((path, str(error)))
             continue
         one = readings[0]
         if len(readings) > 1 or one.exact and one.part:
@@ -206,8 +206,8 @@ def read_pictures(code: FrameCode, paths: list[str]) -> Iterator[tuple[dict, str
         yield ({"file": path, "text": one.text or "", "exact": one.exact, "gist": one.kind == "gist", "meaning_tiles":
                 round(one.meaning_tiles, 1), "bits": round(one.bits, 1)}, f"{path}: {trouble}" if trouble else "")
     if len(unread) == len(paths):
-        raise ValueError(next(iter(unread.values())))
-    for path, trouble in unread.items():
+        raise ValueError(unread[0][1])
+    for path, trouble in unread:
         yield {"file": path, "text": "", "exact": False, "gist": False, "meaning_tiles": 0.0, "bits": 0.0}, trouble
     films, lost = films_of(parts)
     for k, film in enumerate(films):

@@ -3,6 +3,7 @@
 import json
 import shutil
 import socket
+import time
 
 import numpy as np
 import pytest
@@ -97,6 +98,20 @@ def chromium():
         options.add_argument(f"--{flag}")
     options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
     return webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+
+
+def wait_until(condition, failure, seconds=60):
+    """Waits for what a page is about to show. condition() may raise while elements are not there yet; failure(): what
+    the AssertionError says in the end."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            if condition():
+                return
+        except Exception:                                                     # the element is not there yet
+            pass
+        time.sleep(0.1)
+    raise AssertionError(failure())
 
 
 def decoder_bits(decoder, ids, tiles=()):

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ import torch
 gr = pytest.importorskip("gradio")
 httpx = pytest.importorskip("httpx")
 
-from conftest import free_port  # noqa: E402
+from conftest import free_port, wait_until  # noqa: E402
 
 import app  # noqa: E402
 import wheeler.app.player  # noqa: E402
@@ -359,16 +358,8 @@ class Visit:
         return self.find(f"#{name} img").get_attribute("src")
 
     def until(self, condition, what):
-        end = time.monotonic() + 60
-        while time.monotonic() < end:
-            try:
-                if condition():
-                    return
-            except Exception:                                                 # the element is not there yet
-                pass
-            time.sleep(0.1)
-        shown = [box.get_attribute("value") for box in self.browser.find_elements("css selector", "textarea")]
-        raise AssertionError(f"{what}: {shown}")
+        boxes = lambda: self.browser.find_elements("css selector", "textarea")
+        wait_until(condition, lambda: f"{what}: {[box.get_attribute('value') for box in boxes()]}")
 
     def tab(self, name, control):
         (button,) = [one for one in self.browser.find_elements("css selector", "button[role=tab]")

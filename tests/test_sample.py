@@ -586,7 +586,7 @@ def test_pictures_that_cannot_be_read_do_not_keep_others_from_it(run, small_mode
     assert json.loads(lines[-1])["missing"] == [[2, len(more) + 1]]
     assert [line.split(":")[1] for line in error.splitlines()[:2]] == [" --from bad.png", " --from none.png"]
     Path("cut.png").write_bytes(data[:3000])
-    for names in (["bad.png"], ["none.png", "bad.png"], ["cut.png"]):
+    for names in (["bad.png"], ["none.png", "bad.png"], ["bad.png", "bad.png"], ["cut.png"]):
         code, lines, error = run("--from", *names)
         assert (code, lines, error.count("\n")) == (2, [], 1) and error.startswith(f"sample.py: --from {names[0]}: ")
 

@@ -7,7 +7,7 @@ from base64 import b64encode
 
 import numpy as np
 import pytest
-from conftest import free_port
+from conftest import free_port, wait_until
 
 import train
 from models import WheelerTextAutoencoder
@@ -391,15 +391,7 @@ def test_the_page_in_a_browser(browser, tmp_path, capfd):
     state = lambda: find("#state textarea, #state input").get_attribute("value")
 
     def until(condition, what):
-        end = time.monotonic() + 60
-        while time.monotonic() < end:
-            try:
-                if condition():
-                    return
-            except Exception:                                                 # the element is not there yet
-                pass
-            time.sleep(0.1)
-        raise AssertionError(f"{what}; the page says {state()!r}")
+        wait_until(condition, lambda: f"{what}; the page says {state()!r}")
 
     browser.get_log("browser"), browser.get_log("performance")                # of pages before
     try:

@@ -36,8 +36,9 @@ def times(a, b) -> np.ndarray:
 
 
 def unknown_from_known(count: int, known: Sequence[int]) -> np.ndarray:
-    """(count - K, K): the matrix that gives the other symbols of a code word of `count` symbols from K known ones, at
-    these places. The code has K symbols of data; its words are 0 at the generator's powers 0 .. count - K - 1."""
+    """(count - K, K): the matrix that gives the other symbols of a code word of `count` symbols, in order, from K known
+    ones at these places, in any order. The code has K symbols of data; its words are 0 at the generator's powers
+    0 .. count - K - 1."""
     powers, logs = _powers()
     others = np.setdiff1d(np.arange(count), known)
     place = count - 1 - np.concatenate([others, known])
@@ -112,11 +113,8 @@ def completed(told: Sequence[int], possible: np.ndarray, length: int, most: int)
     if len(chosen) < length - len(known) or ways > (most if len(checks) else MOST_FOUND - 1):
         return []
     places = np.concatenate([known, chosen])
-    order = np.argsort(places)                                                # the matrix wants places in order
-    matrix = unknown_from_known(len(told), places[order])[:, np.argsort(order)]
-    others = np.setdiff1d(np.arange(len(told)), places)
-    row = {int(place): k for k, place in enumerate(others)}
-    of_checks = matrix[[row[int(place)] for place in checks]]                 # (J, length)
+    matrix, others = unknown_from_known(len(told), places), np.setdiff1d(np.arange(len(told)), places)
+    of_checks = matrix[np.searchsorted(others, checks)]                       # (J, length)
     choices = [np.flatnonzero(possible[place]) for place in chosen]
     tables = np.zeros((len(chosen), len(checks), max(map(len, choices))), np.int64)
     for k, of_tile in enumerate(choices):
